@@ -1,3 +1,10 @@
 //! The pure core: what is due, what a decline means, what happens next. No I/O, no clock, no SQL, no HTTP.
 
+pub mod calendar;
+pub mod decline;
+pub mod dunning;
+pub mod ids;
 pub mod money;
+pub mod network_rules;
+pub mod plan;
+pub mod subscription;

@@ -1,0 +1,202 @@
+//! What a decline means: its class decides whether a machine may try again, or only the customer can help.
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use serde::{Deserialize, Serialize};
+
+/// What can be done about a decline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Class {
+    /// Somebody between Stripe and the issuer was unreachable; the card itself was not refused.
+    Technical,
+    /// Not enough money, or over a limit, now.
+    Funds,
+    /// Refused without a reason.
+    Generic,
+    /// The card's data are wrong or old: the customer must enter a card.
+    FixData,
+    /// The issuer wants the customer to confirm: only a page can help.
+    Authenticate,
+    /// Never again with this card.
+    Never,
+    /// Ours to mend: no customer hears of it.
+    Configuration,
+}
+
+impl Class {
+    /// The word in the database, in metrics and in reports.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Technical => "technical",
+            Self::Funds => "funds",
+            Self::Generic => "generic",
+            Self::FixData => "fix_data",
+            Self::Authenticate => "authenticate",
+            Self::Never => "never",
+            Self::Configuration => "configuration",
+        }
+    }
+
+    /// Reads the word in the database.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        use Class::{Authenticate, Configuration, FixData, Funds, Generic, Never, Technical};
+        [Technical, Funds, Generic, FixData, Authenticate, Never, Configuration]
+            .into_iter()
+            .find(|class| class.as_str() == word)
+    }
+
+    /// Whether the same card may be tried again without the customer.
+    #[must_use]
+    pub fn allows_machine_retry(self) -> bool {
+        match self {
+            Self::Technical | Self::Funds | Self::Generic => true,
+            Self::FixData | Self::Authenticate | Self::Never | Self::Configuration => false,
+        }
+    }
+}
+
+struct Row {
+    class: Class,
+    stops_series: bool,
+}
+
+static TABLE: LazyLock<HashMap<&'static str, Row>> = LazyLock::new(|| {
+    include_str!("../../data/decline_codes.csv")
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .skip(1)
+        .map(|line| parse_row(line).expect("data/decline_codes.csv is checked by a test"))
+        .collect()
+});
+
+fn parse_row(line: &'static str) -> Option<(&'static str, Row)> {
+    let mut fields = line.split(',').skip(1);
+    let code = fields.next()?;
+    let class = Class::parse(fields.next()?)?;
+    Some((code, Row { class, stops_series: fields.next()? == "stops_series" }))
+}
+
+/// An issuer's (or Stripe's) refusal, as it stands in the 402 or in `last_payment_error`.
+/// Fields as in <https://docs.stripe.com/api/errors>.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decline {
+    /// `card_declined`, `expired_card`, `authentication_required` and so on.
+    pub code: Option<String>,
+    /// The finer reason of a card decline.
+    pub decline_code: Option<String>,
+    /// `try_again_later`, `do_not_try_again` or `confirm_card_data`.
+    pub advice_code: Option<String>,
+    /// The card network's raw code.
+    pub network_decline_code: Option<String>,
+    /// The network's two-character advice (Mastercard's MAC).
+    pub network_advice_code: Option<String>,
+    /// Stripe's sentence, for logs and `explain`.
+    pub message: Option<String>,
+    /// The PaymentIntent that was declined.
+    pub payment_intent: Option<String>,
+    /// Stripe's charge (`ch_`) of this try: tells two reports of one decline from two declines.
+    pub stripe_charge: Option<String>,
+    /// The card's fingerprint, where the answer says it: the key of the networks' limits.
+    pub fingerprint: Option<String>,
+}
+
+impl Decline {
+    /// The most telling code, for people and reports.
+    #[must_use]
+    pub fn reason(&self) -> &str {
+        self.decline_code.as_deref().or(self.code.as_deref()).unwrap_or("unknown")
+    }
+
+    /// Classifies by the issuer's advice first (it is about this very charge), then by the codes.
+    /// Order as in <https://docs.stripe.com/declines/codes>.
+    #[must_use]
+    pub fn class(&self) -> Class {
+        let by_code = self.row().map(|row| row.class);
+        if by_code == Some(Class::Authenticate) || by_code == Some(Class::Configuration) {
+            return by_code.unwrap_or(Class::Generic);
+        }
+        match (self.advice_code.as_deref(), self.network_advice_code.as_deref()) {
+            (Some("do_not_try_again"), _) | (_, Some("03" | "21")) => Class::Never,
+            (Some("confirm_card_data"), _) | (_, Some("01" | "40" | "41")) => match by_code {
+                Some(Class::Never) => Class::Never,
+                _ => Class::FixData,
+            },
+            _ => by_code.unwrap_or(Class::Generic),
+        }
+    }
+
+    /// Whether the cardholder withdrew the permission: the whole subscription must stop charging.
+    #[must_use]
+    pub fn stops_series(&self) -> bool {
+        self.row().is_some_and(|row| row.stops_series)
+            || self.network_advice_code.as_deref() == Some("21")
+            || matches!(self.network_decline_code.as_deref(), Some("R0" | "R1" | "R3"))
+    }
+
+    /// Whether neither code is in the table.
+    #[must_use]
+    pub fn is_unknown(&self) -> bool {
+        self.row().is_none()
+    }
+
+    /// The finest known code decides; `card_declined` alone says nothing.
+    fn row(&self) -> Option<&'static Row> {
+        [&self.decline_code, &self.code].into_iter().flatten().find_map(|code| TABLE.get(code.as_str()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decline(decline_code: &str, advice: Option<&str>, mac: Option<&str>) -> Decline {
+        Decline {
+            code: Some("card_declined".into()),
+            decline_code: Some(decline_code.into()),
+            advice_code: advice.map(Into::into),
+            network_advice_code: mac.map(Into::into),
+            ..Decline::default()
+        }
+    }
+
+    #[test]
+    fn codes_have_their_class() {
+        assert_eq!(decline("insufficient_funds", None, None).class(), Class::Funds);
+        assert_eq!(decline("processing_error", None, None).class(), Class::Technical);
+        assert_eq!(
+            decline("authentication_required", Some("do_not_try_again"), None).class(),
+            Class::Authenticate
+        );
+        assert_eq!(decline("lost_card", None, None).class(), Class::Never);
+        assert_eq!(decline("merchant_blacklist", None, None).class(), Class::Configuration);
+        let expired = Decline { code: Some("expired_card".into()), ..Decline::default() };
+        assert_eq!(expired.class(), Class::FixData);
+    }
+
+    #[test]
+    fn the_issuers_advice_outranks_the_code() {
+        assert_eq!(decline("insufficient_funds", Some("do_not_try_again"), None).class(), Class::Never);
+        assert_eq!(decline("do_not_honor", None, Some("03")).class(), Class::Never);
+        assert_eq!(decline("do_not_honor", Some("confirm_card_data"), None).class(), Class::FixData);
+        assert_eq!(decline("stolen_card", Some("confirm_card_data"), None).class(), Class::Never);
+        assert_eq!(decline("insufficient_funds", Some("try_again_later"), Some("24")).class(), Class::Funds);
+    }
+
+    #[test]
+    fn an_unknown_code_is_generic_and_noticed() {
+        let unknown = Decline { decline_code: Some("moon_phase".into()), ..Decline::default() };
+        assert_eq!((unknown.class(), unknown.is_unknown()), (Class::Generic, true));
+        assert!(!decline("moon_phase", None, None).is_unknown(), "card_declined is known");
+    }
+
+    #[test]
+    fn a_withdrawn_permission_stops_the_series() {
+        assert!(decline("revocation_of_all_authorizations", None, None).stops_series());
+        assert!(decline("do_not_honor", None, Some("21")).stops_series());
+        assert!(!decline("lost_card", None, None).stops_series());
+    }
+}

@@ -1,0 +1,328 @@
+//! The ladder: what happens, and when, between a decline and its end.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::decline::{Class, Decline};
+use super::network_rules::earliest_retry;
+
+/// A mail that a charge can cause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum MailKind {
+    /// The payment failed; here is a link.
+    PaymentFailed,
+    /// The bank wants a confirmation; here is a link.
+    AuthenticationRequired,
+    /// The last notice before the end.
+    LastNotice,
+    /// Paid after a decline.
+    Recovered,
+    /// The ladder ended unpaid.
+    SubscriptionEnded,
+}
+
+impl MailKind {
+    /// The template's name, also the word in the database.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::PaymentFailed => "payment_failed",
+            Self::AuthenticationRequired => "authentication_required",
+            Self::LastNotice => "last_notice",
+            Self::Recovered => "recovered",
+            Self::SubscriptionEnded => "subscription_ended",
+        }
+    }
+
+    /// Reads the word in the database.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        use MailKind::{AuthenticationRequired, LastNotice, PaymentFailed, Recovered, SubscriptionEnded};
+        [PaymentFailed, AuthenticationRequired, LastNotice, Recovered, SubscriptionEnded]
+            .into_iter()
+            .find(|kind| kind.as_str() == word)
+    }
+
+    /// Whether the mail says that money is still owed: it must not leave after the charge was paid.
+    #[must_use]
+    pub fn asks_for_money(self) -> bool {
+        match self {
+            Self::PaymentFailed | Self::AuthenticationRequired | Self::LastNotice => true,
+            Self::Recovered | Self::SubscriptionEnded => false,
+        }
+    }
+}
+
+/// One rung of the ladder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LadderStep {
+    /// Seconds after the previous step; for the first step, after the decline.
+    pub after_secs: u64,
+    /// Whether the machine tries the saved card again. The networks' ceilings may move it later or forbid it.
+    pub retry: bool,
+    /// The mail that leaves when the step has not collected.
+    pub mail: Option<MailKind>,
+}
+
+/// What becomes of the subscription when the ladder ends unpaid. The charge is uncollectible in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Finally {
+    /// The subscription is canceled.
+    #[default]
+    Cancel,
+    /// The subscription is paused until somebody resumes it.
+    Pause,
+    /// Only this charge is given up; the next period falls due as usual.
+    Uncollectible,
+}
+
+/// The ladder as it was when the plan revision was sold.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DunningPolicy {
+    /// The rungs in order.
+    pub steps: Vec<LadderStep>,
+    /// Seconds between the last step and the end.
+    pub finally_after_secs: u64,
+    /// The end.
+    pub finally: Finally,
+}
+
+impl Default for DunningPolicy {
+    /// Mail at once, three retries within twelve days, a last notice with the last of them, the end after 15 days.
+    fn default() -> Self {
+        const DAY: u64 = 86_400;
+        let step = |days: u64, retry, mail| LadderStep { after_secs: days * DAY, retry, mail };
+        Self {
+            steps: vec![
+                step(0, false, Some(MailKind::PaymentFailed)),
+                step(3, true, None),
+                step(4, true, Some(MailKind::PaymentFailed)),
+                step(5, true, Some(MailKind::LastNotice)),
+            ],
+            finally_after_secs: 3 * DAY,
+            finally: Finally::Cancel,
+        }
+    }
+}
+
+/// What a worker does when a past-due charge wakes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// Try the saved card.
+    Collect,
+    /// Send the step's mail and go one step on.
+    Remind,
+    /// End the ladder.
+    GiveUp,
+}
+
+impl Action {
+    /// The word in the database.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Collect => "collect",
+            Self::Remind => "remind",
+            Self::GiveUp => "give_up",
+        }
+    }
+
+    /// Reads the word in the database.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Collect, Self::Remind, Self::GiveUp].into_iter().find(|action| action.as_str() == word)
+    }
+}
+
+/// What happens next to a charge, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Next {
+    /// Not before this instant.
+    pub at: Timestamp,
+    /// What.
+    pub action: Action,
+}
+
+/// A charge's way down the ladder. It exists from the first decline on and stays when the charge is paid, which
+/// is how a recovered charge is told from one that was never declined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Dunning {
+    /// When the first decline came.
+    pub since: Timestamp,
+    /// Index of the ladder step that comes next (or that is being tried).
+    pub step: u32,
+    /// How many declines so far, the customer's own tries in Checkout not counted.
+    pub declines: u32,
+    /// Class of the newest decline.
+    pub class: Class,
+}
+
+/// Limit: a technical failure is retried silently for this long before the customer hears of it.
+const SILENT: Duration = Duration::from_secs(24 * 3600);
+/// The pause before a silent retry; the networks' ceilings usually move it to a day.
+const SILENT_PAUSE: Duration = Duration::from_secs(3600);
+
+/// What a ladder decided: the mails to send now and what comes next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rung {
+    /// Mails that are due now, with the step they belong to.
+    pub mails: Vec<(u32, MailKind)>,
+    /// The case after this.
+    pub dunning: Dunning,
+    /// What comes next.
+    pub next: Next,
+}
+
+/// Answers a decline: opens or continues the case.
+#[must_use]
+pub fn on_decline(
+    case: Option<Dunning>,
+    decline: &Decline,
+    policy: &DunningPolicy,
+    history: &[Timestamp],
+    now: Timestamp,
+) -> Rung {
+    let class = decline.class();
+    let retried = case.is_some();
+    let mut dunning = case.unwrap_or(Dunning { since: now, step: 0, declines: 0, class });
+    dunning.declines += 1;
+    dunning.class = class;
+    if class == Class::Technical && now.duration_since(dunning.since).unsigned_abs() < SILENT {
+        let wanted = now.checked_add(SILENT_PAUSE).unwrap_or(now);
+        if let Some(at) = earliest_retry(decline, history, wanted, now) {
+            return Rung { mails: Vec::new(), dunning, next: Next { at, action: Action::Collect } };
+        }
+    }
+    let mut mails = Vec::new();
+    if retried {
+        leave_step(&mut dunning, policy, &mut mails);
+    }
+    let next = next_step(&mut dunning, Some((decline, history)), policy, now, &mut mails);
+    Rung { mails, dunning, next }
+}
+
+/// Carries out a step that only sends a mail, and finds the next one. `last` is the newest decline with the
+/// history of its card, if a machine retry is still possible.
+#[must_use]
+pub fn on_remind(
+    case: Dunning,
+    last: Option<(&Decline, &[Timestamp])>,
+    policy: &DunningPolicy,
+    now: Timestamp,
+) -> Rung {
+    let mut dunning = case;
+    let mut mails = Vec::new();
+    leave_step(&mut dunning, policy, &mut mails);
+    let next = next_step(&mut dunning, last, policy, now, &mut mails);
+    Rung { mails, dunning, next }
+}
+
+fn leave_step(dunning: &mut Dunning, policy: &DunningPolicy, mails: &mut Vec<(u32, MailKind)>) {
+    if let Some(step) = policy.steps.get(dunning.step as usize) {
+        if let Some(kind) = step.mail {
+            mails.push((dunning.step, worded(kind, dunning.class)));
+        }
+        dunning.step += 1;
+    }
+}
+
+fn next_step(
+    dunning: &mut Dunning,
+    last: Option<(&Decline, &[Timestamp])>,
+    policy: &DunningPolicy,
+    now: Timestamp,
+    mails: &mut Vec<(u32, MailKind)>,
+) -> Next {
+    while let Some(step) = policy.steps.get(dunning.step as usize) {
+        let wanted = now.checked_add(Duration::from_secs(step.after_secs)).unwrap_or(Timestamp::MAX);
+        let retry_at = last
+            .filter(|_| step.retry)
+            .and_then(|(decline, history)| earliest_retry(decline, history, wanted, now));
+        if let Some(at) = retry_at {
+            return Next { at, action: Action::Collect };
+        }
+        if wanted > now {
+            return Next { at: wanted, action: Action::Remind };
+        }
+        leave_step(dunning, policy, mails);
+    }
+    let end = now.checked_add(Duration::from_secs(policy.finally_after_secs)).unwrap_or(Timestamp::MAX);
+    Next { at: end, action: Action::GiveUp }
+}
+
+/// A bank that wants a confirmation is not a failed payment: the mail says so.
+fn worded(kind: MailKind, class: Class) -> MailKind {
+    match (kind, class) {
+        (MailKind::PaymentFailed, Class::Authenticate) => MailKind::AuthenticationRequired,
+        (kind, _) => kind,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: i64 = 86_400;
+
+    fn at(secs: i64) -> Timestamp {
+        Timestamp::from_second(secs).unwrap()
+    }
+
+    fn decline(code: &str) -> Decline {
+        Decline { decline_code: Some(code.into()), ..Decline::default() }
+    }
+
+    #[test]
+    fn a_soft_decline_mails_at_once_and_retries_up_the_ladder() {
+        let policy = DunningPolicy::default();
+        let funds = decline("insufficient_funds");
+        let first = on_decline(None, &funds, &policy, &[at(0)], at(0));
+        assert_eq!(first.mails, [(0, MailKind::PaymentFailed)]);
+        assert_eq!(first.next, Next { at: at(3 * DAY), action: Action::Collect });
+        let second = on_decline(Some(first.dunning), &funds, &policy, &[at(0), at(3 * DAY)], at(3 * DAY));
+        assert_eq!((second.mails.len(), second.next.at), (0, at(7 * DAY)));
+        let third = on_decline(Some(second.dunning), &funds, &policy, &[], at(7 * DAY));
+        assert_eq!(third.mails, [(2, MailKind::PaymentFailed)]);
+        let fourth = on_decline(Some(third.dunning), &funds, &policy, &[], at(12 * DAY));
+        assert_eq!(fourth.mails, [(3, MailKind::LastNotice)]);
+        assert_eq!(fourth.next, Next { at: at(15 * DAY), action: Action::GiveUp });
+    }
+
+    #[test]
+    fn authentication_goes_straight_to_the_link_and_is_never_retried_by_machine() {
+        let policy = DunningPolicy::default();
+        let mut rung = on_decline(None, &decline("authentication_required"), &policy, &[at(0)], at(0));
+        assert_eq!(rung.mails, [(0, MailKind::AuthenticationRequired)]);
+        let mut guard = 0;
+        while rung.next.action != Action::GiveUp {
+            assert_eq!(rung.next.action, Action::Remind);
+            rung = on_remind(rung.dunning, None, &policy, rung.next.at);
+            guard += 1;
+            assert!(guard < 10);
+        }
+        assert_eq!(rung.next.at, at(15 * DAY));
+    }
+
+    #[test]
+    fn a_technical_failure_is_silent_for_a_day() {
+        let policy = DunningPolicy::default();
+        let down = decline("issuer_not_available");
+        let first = on_decline(None, &down, &policy, &[at(0)], at(0));
+        assert!(first.mails.is_empty());
+        assert_eq!(first.next, Next { at: at(DAY), action: Action::Collect });
+        let second = on_decline(Some(first.dunning), &down, &policy, &[at(0), at(DAY)], at(DAY));
+        assert_eq!(second.mails, [(0, MailKind::PaymentFailed)]);
+    }
+
+    #[test]
+    fn every_ladder_ends() {
+        let policy = DunningPolicy { steps: Vec::new(), finally_after_secs: 0, finally: Finally::Pause };
+        let rung = on_decline(None, &decline("do_not_honor"), &policy, &[at(0)], at(0));
+        assert_eq!(rung.next, Next { at: at(0), action: Action::GiveUp });
+    }
+}

@@ -1,0 +1,82 @@
+//! Plans as they were sold. A plan revision never changes: a new price or interval makes a new revision.
+
+use serde::{Deserialize, Serialize};
+
+use super::calendar::{Anchor, Interval};
+use super::dunning::DunningPolicy;
+use super::money::{Currency, Money, MoneyError};
+
+/// What to collect after periods were missed because nothing ran.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CatchUp {
+    /// Collect the newest period; the others become visible `missed` charges.
+    #[default]
+    Latest,
+    /// Collect every period, spaced by at least half an interval.
+    All,
+    /// Collect only what is less than the grace late; the rest becomes `missed`.
+    None,
+    /// Collect nothing until a person has looked: the late charges wait in `needs_review`.
+    Ask,
+}
+
+/// The local hours in which charges with a start *date* fall due, `[from, to)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Window {
+    /// First hour, 0 to 23.
+    pub from_hour: u8,
+    /// The hour before which the window ends, 1 to 24.
+    pub to_hour: u8,
+}
+
+impl Default for Window {
+    fn default() -> Self {
+        Self { from_hour: 9, to_hour: 11 }
+    }
+}
+
+/// The terms of one plan revision, stored whole with it and frozen for everybody who was sold it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terms {
+    /// What the customer reads on mails and statements.
+    pub name: String,
+    /// Price of one unit for one period, in Stripe's minor units.
+    pub price_minor: i64,
+    /// Three lowercase letters.
+    pub currency: String,
+    /// Length of a period.
+    pub every: Interval,
+    /// Which day of the period.
+    pub anchor: Anchor,
+    /// Free time before the first charge.
+    pub trial: Option<Interval>,
+    /// How many charges in all; `None` runs until canceled.
+    pub installments: Option<u32>,
+    /// What happens to periods nobody collected in time.
+    pub catch_up: CatchUp,
+    /// Local hours for charges with a start date.
+    pub window: Window,
+    /// Text after the account's prefix on the card statement.
+    pub statement_suffix: Option<String>,
+    /// What happens after a decline.
+    pub dunning: DunningPolicy,
+}
+
+impl Terms {
+    /// The amount of one period for `quantity` units.
+    ///
+    /// # Errors
+    /// [`MoneyError`] when the product is not an amount Stripe would take.
+    pub fn amount(&self, quantity: u32) -> Result<Money, MoneyError> {
+        let currency: Currency = self.currency.parse()?;
+        let amount = Money::from_minor(self.price_minor, currency)?.times(i64::from(quantity))?;
+        if amount.is_zero() { Ok(amount) } else { amount.chargeable() }
+    }
+
+    /// Whether `index` is a period of this plan: installment plans end.
+    #[must_use]
+    pub fn has_period(&self, index: u32) -> bool {
+        self.installments.is_none_or(|count| index < count)
+    }
+}
