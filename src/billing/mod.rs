@@ -1,6 +1,8 @@
 //! The pure core: what is due, what a decline means, what happens next. No I/O, no clock, no SQL, no HTTP.
 
+pub mod apply;
 pub mod calendar;
+pub mod charge;
 pub mod decline;
 pub mod dunning;
 pub mod ids;
@@ -8,3 +10,4 @@ pub mod money;
 pub mod network_rules;
 pub mod plan;
 pub mod subscription;
+pub mod unknown;
