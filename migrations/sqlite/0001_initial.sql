@@ -1,0 +1,260 @@
+-- Ids and states are TEXT, money is BIGINT minor units, instants are BIGINT Unix seconds.
+-- The same tables, columns and constraints exist in the other folder; only storage options differ.
+
+CREATE TABLE instance (
+    singleton       BIGINT NOT NULL PRIMARY KEY CHECK (singleton = 1),
+    id              TEXT NOT NULL,
+    stripe_account  TEXT,
+    mode            TEXT CHECK (mode IN ('test', 'live')),
+    created_at      BIGINT NOT NULL,
+    heartbeat_at    BIGINT NOT NULL,
+    halted_at       BIGINT,
+    halted_why      TEXT
+);
+
+CREATE TABLE plan_revision (
+    plan        TEXT NOT NULL,
+    revision    BIGINT NOT NULL CHECK (revision >= 1),
+    terms       TEXT NOT NULL,
+    created_at  BIGINT NOT NULL,
+    PRIMARY KEY (plan, revision)
+);
+
+CREATE TABLE customer (
+    id                TEXT NOT NULL PRIMARY KEY,
+    stripe_customer   TEXT NOT NULL UNIQUE,
+    email             TEXT NOT NULL,
+    name              TEXT NOT NULL,
+    locale            TEXT NOT NULL,
+    time_zone         TEXT NOT NULL,
+    payment_method    TEXT,
+    card_brand        TEXT,
+    card_last4        TEXT,
+    card_exp_month    BIGINT,
+    card_exp_year     BIGINT,
+    card_fingerprint  TEXT,
+    mail_state        TEXT NOT NULL DEFAULT 'ok' CHECK (mail_state IN ('ok', 'dead')),
+    hold_why          TEXT,
+    created_at        BIGINT NOT NULL
+);
+
+CREATE TABLE consent (
+    id              TEXT NOT NULL PRIMARY KEY,
+    customer_id     TEXT NOT NULL REFERENCES customer (id),
+    subscription_id TEXT,
+    given_at        BIGINT NOT NULL,
+    how             TEXT NOT NULL,
+    text            TEXT NOT NULL,
+    text_sha256     TEXT NOT NULL,
+    session_id      TEXT,
+    setup_intent    TEXT,
+    payment_method  TEXT,
+    mandate         TEXT,
+    created_at      BIGINT NOT NULL
+);
+CREATE INDEX consent_by_customer ON consent (customer_id);
+
+CREATE TABLE subscription (
+    id                TEXT NOT NULL PRIMARY KEY,
+    customer_id       TEXT NOT NULL REFERENCES customer (id),
+    plan              TEXT NOT NULL,
+    revision          BIGINT NOT NULL,
+    quantity          BIGINT NOT NULL CHECK (quantity >= 1),
+    state             TEXT NOT NULL CHECK (state IN ('pending', 'active', 'paused', 'canceled', 'completed')),
+    anchor_date       TEXT NOT NULL,
+    time_of_day_secs  BIGINT NOT NULL,
+    time_zone         TEXT NOT NULL,
+    next_index        BIGINT NOT NULL DEFAULT 0,
+    next_due_at       BIGINT,
+    ended_at          BIGINT,
+    end_reason        TEXT,
+    created_at        BIGINT NOT NULL,
+    FOREIGN KEY (plan, revision) REFERENCES plan_revision (plan, revision)
+);
+CREATE INDEX subscription_due ON subscription (next_due_at) WHERE state = 'active' AND next_due_at IS NOT NULL;
+CREATE INDEX subscription_by_customer ON subscription (customer_id);
+
+CREATE TABLE charge (
+    id                TEXT NOT NULL PRIMARY KEY,
+    customer_id       TEXT NOT NULL REFERENCES customer (id),
+    subscription_id   TEXT REFERENCES subscription (id),
+    period_index      BIGINT,
+    plan              TEXT NOT NULL,
+    revision          BIGINT NOT NULL,
+    amount_minor      BIGINT NOT NULL CHECK (amount_minor >= 0),
+    currency          TEXT NOT NULL,
+    due_at            BIGINT NOT NULL,
+    description       TEXT NOT NULL,
+    statement_suffix  TEXT,
+    state             TEXT NOT NULL CHECK (state IN ('due', 'collecting', 'past_due', 'link_open', 'processing', 'closing',
+                          'needs_review', 'missed', 'paid', 'uncollectible', 'canceled', 'settled')),
+    generation        BIGINT NOT NULL DEFAULT 0,
+    attempts          BIGINT NOT NULL DEFAULT 0,
+    next_at           BIGINT,
+    next_action       TEXT CHECK (next_action IN ('collect', 'remind', 'give_up')),
+    until_at          BIGINT,
+    end_as            TEXT CHECK (end_as IN ('canceled', 'uncollectible', 'paid_outside')),
+    reason            TEXT,
+    settled_at        BIGINT,
+    dunning_since     BIGINT,
+    dunning_step      BIGINT,
+    dunning_declines  BIGINT,
+    dunning_class     TEXT,
+    wake_at           BIGINT,
+    wake_for          TEXT CHECK (wake_for IN ('collect', 'dun', 'reconcile')),
+    lease_owner       TEXT,
+    version           BIGINT NOT NULL DEFAULT 0,
+    created_at        BIGINT NOT NULL,
+    -- A finished charge says when, and nobody wakes for it; an open one does not pretend to be finished.
+    CHECK ((state IN ('paid', 'uncollectible', 'canceled', 'settled')) = (settled_at IS NOT NULL)),
+    CHECK (settled_at IS NULL OR wake_at IS NULL),
+    CHECK ((subscription_id IS NULL) = (period_index IS NULL)),
+    UNIQUE (subscription_id, period_index)
+);
+-- Sleeping and finished charges are not in these indexes, so a tick costs what is due and not what exists.
+CREATE INDEX charge_wake ON charge (wake_for, wake_at) WHERE wake_at IS NOT NULL;
+CREATE INDEX charge_awake_by_customer ON charge (customer_id, wake_at) WHERE wake_at IS NOT NULL;
+-- One charge of a customer at a time.
+CREATE UNIQUE INDEX charge_lease ON charge (customer_id) WHERE lease_owner IS NOT NULL;
+CREATE INDEX charge_by_customer ON charge (customer_id, due_at);
+CREATE INDEX charge_needs_review ON charge (until_at) WHERE state = 'needs_review';
+
+CREATE TABLE attempt (
+    charge_id        TEXT NOT NULL REFERENCES charge (id),
+    number           BIGINT NOT NULL,
+    generation       BIGINT NOT NULL,
+    operation        TEXT NOT NULL CHECK (operation IN ('create', 'confirm')),
+    idempotency_key  TEXT NOT NULL UNIQUE,
+    path             TEXT NOT NULL,
+    body             TEXT NOT NULL,
+    payment_method   TEXT NOT NULL,
+    card_fingerprint TEXT,
+    state            TEXT NOT NULL CHECK (state IN ('prepared', 'sending', 'unknown', 'paid', 'declined', 'processing',
+                         'rejected', 'void')),
+    not_before       BIGINT,
+    first_sent_at    BIGINT,
+    last_sent_at     BIGINT,
+    sends            BIGINT NOT NULL DEFAULT 0,
+    misses           BIGINT NOT NULL DEFAULT 0,
+    poisoned_at      BIGINT,
+    class            TEXT,
+    decline          TEXT,
+    payment_intent   TEXT,
+    stripe_charge    TEXT,
+    request_id       TEXT,
+    error            TEXT,
+    created_at       BIGINT NOT NULL,
+    finished_at      BIGINT,
+    PRIMARY KEY (charge_id, number),
+    CHECK ((state IN ('prepared', 'sending', 'unknown')) = (finished_at IS NULL)),
+    CHECK (state IN ('prepared', 'void', 'rejected') OR first_sent_at IS NOT NULL)
+);
+CREATE UNIQUE INDEX attempt_open ON attempt (charge_id) WHERE finished_at IS NULL;
+
+CREATE TABLE collector (
+    charge_id        TEXT NOT NULL REFERENCES charge (id),
+    generation       BIGINT NOT NULL,
+    kind             TEXT NOT NULL CHECK (kind IN ('payment_intent', 'checkout_session')),
+    stripe_id        TEXT UNIQUE,
+    state            TEXT NOT NULL CHECK (state IN ('live', 'dead', 'paid')),
+    idempotency_key  TEXT UNIQUE,
+    body             TEXT,
+    first_sent_at    BIGINT,
+    closes           BIGINT NOT NULL DEFAULT 0,
+    url              TEXT,
+    expires_at       BIGINT,
+    opened_at        BIGINT NOT NULL,
+    closed_at        BIGINT,
+    PRIMARY KEY (charge_id, generation)
+);
+CREATE UNIQUE INDEX collector_live ON collector (charge_id) WHERE state = 'live';
+
+CREATE TABLE network_budget (
+    id                TEXT NOT NULL PRIMARY KEY,
+    card_fingerprint  TEXT NOT NULL,
+    amount_minor      BIGINT NOT NULL,
+    currency          TEXT NOT NULL,
+    tried_at          BIGINT NOT NULL
+);
+CREATE INDEX network_budget_by_card ON network_budget (card_fingerprint, amount_minor, currency, tried_at);
+
+CREATE TABLE outbox (
+    id           TEXT NOT NULL PRIMARY KEY,
+    subject      TEXT NOT NULL,
+    step         TEXT NOT NULL,
+    kind         TEXT NOT NULL CHECK (kind IN ('mail', 'alarm', 'adopt_card')),
+    charge_id    TEXT REFERENCES charge (id),
+    customer_id  TEXT REFERENCES customer (id),
+    template     TEXT,
+    payload      TEXT NOT NULL,
+    state        TEXT NOT NULL CHECK (state IN ('pending', 'done', 'dropped', 'failed')),
+    tries        BIGINT NOT NULL DEFAULT 0,
+    unknowns     BIGINT NOT NULL DEFAULT 0,
+    wake_at      BIGINT,
+    lease_owner  TEXT,
+    error        TEXT,
+    created_at   BIGINT NOT NULL,
+    done_at      BIGINT,
+    CHECK ((state = 'pending') = (done_at IS NULL)),
+    UNIQUE (subject, step)
+);
+CREATE INDEX outbox_wake ON outbox (wake_at) WHERE state = 'pending';
+CREATE INDEX outbox_by_customer ON outbox (customer_id, done_at) WHERE kind = 'mail';
+
+CREATE TABLE webhook_event (
+    id           TEXT NOT NULL PRIMARY KEY,
+    type         TEXT NOT NULL,
+    object_id    TEXT,
+    object_type  TEXT,
+    charge_id    TEXT,
+    created      BIGINT NOT NULL,
+    received_at  BIGINT NOT NULL,
+    state        TEXT NOT NULL CHECK (state IN ('pending', 'applied', 'ignored', 'failed')),
+    tries        BIGINT NOT NULL DEFAULT 0,
+    wake_at      BIGINT,
+    error        TEXT
+);
+CREATE INDEX webhook_event_wake ON webhook_event (wake_at) WHERE state = 'pending';
+
+CREATE TABLE enrolment (
+    id               TEXT NOT NULL PRIMARY KEY,
+    customer_id      TEXT NOT NULL REFERENCES customer (id),
+    subscription_id  TEXT REFERENCES subscription (id),
+    charge_id        TEXT REFERENCES charge (id),
+    state            TEXT NOT NULL CHECK (state IN ('opening', 'open', 'complete', 'expired')),
+    idempotency_key  TEXT NOT NULL UNIQUE,
+    body             TEXT NOT NULL,
+    consent_text     TEXT NOT NULL,
+    session_id       TEXT UNIQUE,
+    url              TEXT,
+    created_at       BIGINT NOT NULL,
+    expires_at       BIGINT,
+    completed_at     BIGINT
+);
+CREATE INDEX enrolment_open ON enrolment (created_at) WHERE state IN ('opening', 'open');
+
+CREATE TABLE pay_link (
+    token_hash  TEXT NOT NULL PRIMARY KEY,
+    charge_id   TEXT NOT NULL REFERENCES charge (id),
+    created_at  BIGINT NOT NULL
+);
+
+CREATE TABLE run (
+    id           TEXT NOT NULL PRIMARY KEY,
+    job          TEXT NOT NULL,
+    started_at   BIGINT NOT NULL,
+    finished_at  BIGINT,
+    report       TEXT,
+    error        TEXT
+);
+CREATE INDEX run_by_job ON run (job, started_at);
+
+CREATE TABLE audit (
+    id       TEXT NOT NULL PRIMARY KEY,
+    at       BIGINT NOT NULL,
+    who      TEXT NOT NULL,
+    what     TEXT NOT NULL,
+    subject  TEXT NOT NULL,
+    detail   TEXT NOT NULL
+);
+CREATE INDEX audit_by_subject ON audit (subject, at);

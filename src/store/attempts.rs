@@ -1,0 +1,222 @@
+//! Attempts: one try each, with the key and the exact request that were written before it was sent.
+
+use jiff::Timestamp;
+use serde::Serialize;
+use sqlx::FromRow;
+
+use super::sql::{batch, on_db};
+use super::{Result, Store};
+use crate::billing::charge::{Attempt, Phase};
+use crate::billing::decline::Decline;
+use crate::billing::ids::ChargeId;
+use crate::billing::money::Money;
+use crate::billing::network_rules::HISTORY;
+
+/// A new attempt, not sent yet.
+#[derive(Clone, Debug, Serialize)]
+pub struct NewAttempt {
+    /// The charge.
+    pub charge_id: ChargeId,
+    /// Number within the charge.
+    pub number: u32,
+    /// Collector generation.
+    pub generation: u32,
+    /// `create` or `confirm`.
+    pub operation: &'static str,
+    /// Derived once, stored here, never computed again.
+    pub idempotency_key: String,
+    /// Path of the POST.
+    pub path: String,
+    /// Exact body.
+    pub body: String,
+    /// The card it names.
+    pub payment_method: String,
+    /// Its fingerprint.
+    pub card_fingerprint: Option<String>,
+    /// Unix seconds.
+    pub not_before: i64,
+    /// Unix seconds.
+    pub created_at: i64,
+}
+
+/// How an attempt row changes.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct AttemptUpdate {
+    charge_id: Option<ChargeId>,
+    number: u32,
+    state: &'static str,
+    not_before: Option<i64>,
+    first_sent_at: Option<i64>,
+    last_sent_at: Option<i64>,
+    sends: Option<u32>,
+    misses: Option<u32>,
+    poisoned_at: Option<i64>,
+    class: Option<&'static str>,
+    decline: Option<String>,
+    payment_intent: Option<String>,
+    stripe_charge: Option<String>,
+    request_id: Option<String>,
+    error: Option<String>,
+    finished_at: Option<i64>,
+}
+
+impl AttemptUpdate {
+    /// The attempt stays open, in its present phase.
+    #[must_use]
+    pub fn open(charge: ChargeId, attempt: Attempt, now: Timestamp) -> Self {
+        let (state, not_before, sent) = match attempt.phase {
+            Phase::Prepared { not_before } => ("prepared", Some(not_before.as_second()), None),
+            Phase::Sending(sent) => ("sending", None, Some(sent)),
+            Phase::Unknown(sent) => ("unknown", None, Some(sent)),
+        };
+        Self {
+            charge_id: Some(charge),
+            number: attempt.number,
+            state,
+            not_before,
+            first_sent_at: sent.map(|sent| sent.first_at.as_second()),
+            last_sent_at: sent.map(|sent| sent.last_at.as_second()),
+            sends: sent.map(|sent| sent.sends),
+            misses: sent.map(|sent| sent.misses),
+            poisoned_at: sent.filter(|sent| sent.poisoned).map(|_| now.as_second()),
+            ..Self::default()
+        }
+    }
+
+    /// The attempt is over; `state` is one of `paid`, `declined`, `processing`, `rejected`, `void`.
+    #[must_use]
+    pub fn finished(charge: ChargeId, number: u32, state: &'static str, now: Timestamp) -> Self {
+        Self { charge_id: Some(charge), number, state, finished_at: Some(now.as_second()), ..Self::default() }
+    }
+
+    /// Adds the issuer's answer.
+    #[must_use]
+    pub fn with_decline(mut self, decline: &Decline) -> Self {
+        self.class = Some(decline.class().as_str());
+        self.payment_intent.clone_from(&decline.payment_intent);
+        self.stripe_charge.clone_from(&decline.stripe_charge);
+        self.decline = serde_json::to_string(decline).ok();
+        self
+    }
+
+    /// Adds the PaymentIntent.
+    #[must_use]
+    pub fn with_payment_intent(mut self, id: Option<String>) -> Self {
+        self.payment_intent = id;
+        self
+    }
+
+    /// Adds Stripe's request id, or a sentence about what went wrong.
+    #[must_use]
+    pub fn with_trace(mut self, request_id: Option<String>, error: Option<String>) -> Self {
+        self.request_id = request_id;
+        self.error = error;
+        self
+    }
+}
+
+batch! {
+    INSERT = "INSERT INTO attempt (charge_id, number, generation, operation, idempotency_key, path, body, payment_method, \
+        card_fingerprint, state, not_before, created_at) SELECT r.charge_id, r.number, r.generation, r.operation, \
+        r.idempotency_key, r.path, r.body, r.payment_method, r.card_fingerprint, 'prepared', r.not_before, r.created_at FROM",
+    (charge_id TEXT, number BIGINT, generation BIGINT, operation TEXT, idempotency_key TEXT, path TEXT, body TEXT,
+     payment_method TEXT, card_fingerprint TEXT, not_before BIGINT, created_at BIGINT),
+    ""
+}
+batch! {
+    UPDATE = "UPDATE attempt SET state = r.state, not_before = r.not_before, \
+        first_sent_at = CASE WHEN r.finished_at IS NULL THEN r.first_sent_at ELSE COALESCE(r.first_sent_at, attempt.first_sent_at) END, \
+        last_sent_at = COALESCE(r.last_sent_at, attempt.last_sent_at), sends = COALESCE(r.sends, attempt.sends), \
+        misses = COALESCE(r.misses, attempt.misses), poisoned_at = COALESCE(attempt.poisoned_at, r.poisoned_at), \
+        class = r.class, decline = r.decline, payment_intent = COALESCE(r.payment_intent, attempt.payment_intent), \
+        stripe_charge = r.stripe_charge, request_id = COALESCE(r.request_id, attempt.request_id), error = r.error, \
+        finished_at = r.finished_at FROM",
+    (charge_id TEXT, number BIGINT, state TEXT, not_before BIGINT, first_sent_at BIGINT, last_sent_at BIGINT, sends BIGINT,
+     misses BIGINT, poisoned_at BIGINT, class TEXT, decline TEXT, payment_intent TEXT, stripe_charge TEXT, request_id TEXT,
+     error TEXT, finished_at BIGINT),
+    "WHERE attempt.charge_id = r.charge_id AND attempt.number = r.number AND attempt.finished_at IS NULL"
+}
+
+pub(super) const INSERT_ATTEMPTS: super::sql::Sql = INSERT;
+pub(super) const UPDATE_ATTEMPTS: super::sql::Sql = UPDATE;
+
+/// One attempt, for people.
+#[derive(Clone, Debug, FromRow, Serialize)]
+pub struct AttemptRow {
+    /// Number within the charge.
+    pub number: i64,
+    /// `create` or `confirm`.
+    pub operation: String,
+    /// State.
+    pub state: String,
+    /// Idempotency key.
+    pub idempotency_key: String,
+    /// Unix seconds.
+    pub first_sent_at: Option<i64>,
+    /// How often it was sent.
+    pub sends: i64,
+    /// Class of the decline.
+    pub class: Option<String>,
+    /// The decline as JSON.
+    #[serde(skip)]
+    pub decline: Option<String>,
+    /// Stripe's PaymentIntent.
+    pub payment_intent: Option<String>,
+    /// Stripe's charge.
+    pub stripe_charge: Option<String>,
+    /// Stripe's request id.
+    pub request_id: Option<String>,
+    /// What went wrong.
+    pub error: Option<String>,
+    /// Unix seconds.
+    pub created_at: i64,
+    /// Unix seconds.
+    pub finished_at: Option<i64>,
+}
+
+impl AttemptRow {
+    /// The decline, where it was one.
+    #[must_use]
+    pub fn decline(&self) -> Option<Decline> {
+        serde_json::from_str(self.decline.as_deref()?).ok()
+    }
+}
+
+impl Store {
+    /// All attempts of a charge, in order.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Database`].
+    pub async fn attempts(&self, charge: ChargeId) -> Result<Vec<AttemptRow>> {
+        const LIST: &str = "SELECT number, operation, state, idempotency_key, first_sent_at, sends, class, decline, payment_intent, \
+            stripe_charge, request_id, error, created_at, finished_at FROM attempt WHERE charge_id = $1 ORDER BY number";
+        Ok(
+            on_db!(self, db => sqlx::query_as::<_, AttemptRow>(LIST).bind(charge.to_string()).fetch_all(db).await?),
+        )
+    }
+
+    /// Instants of the tries on this card and amount within the networks' longest window.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Database`].
+    pub async fn network_history(
+        &self,
+        fingerprint: &str,
+        amount: Money,
+        now: Timestamp,
+    ) -> Result<Vec<Timestamp>> {
+        const HISTORY_OF: &str = "SELECT tried_at FROM network_budget WHERE card_fingerprint = $1 AND amount_minor = $2 \
+            AND currency = $3 AND tried_at > $4 ORDER BY tried_at";
+        let since = now.checked_sub(HISTORY).unwrap_or(Timestamp::MIN);
+        let secs: Vec<i64> = on_db!(self, db => {
+            sqlx::query_scalar(HISTORY_OF)
+                .bind(fingerprint)
+                .bind(amount.minor())
+                .bind(amount.currency().code())
+                .bind(since.as_second())
+                .fetch_all(db)
+                .await?
+        });
+        Ok(secs.into_iter().filter_map(super::rows::instant).collect())
+    }
+}

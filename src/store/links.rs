@@ -1,0 +1,84 @@
+//! Pay links (only the hash of a token is kept) and the Checkout Sessions behind them.
+
+use jiff::Timestamp;
+use sqlx::FromRow;
+
+use super::sql::on_db;
+use super::{Result, Store};
+use crate::billing::ids::ChargeId;
+
+/// A living Checkout Session of a charge, with the request that makes it.
+#[derive(Clone, Debug, FromRow)]
+pub struct LinkTarget {
+    /// Collector generation.
+    pub generation: i64,
+    /// `cs_` id, once Stripe answered.
+    pub stripe_id: Option<String>,
+    /// Where the customer pays.
+    pub url: Option<String>,
+    /// Key of the request that makes it.
+    pub idempotency_key: Option<String>,
+    /// Exact body of that request.
+    pub body: Option<String>,
+    /// Unix seconds.
+    pub expires_at: Option<i64>,
+    /// Unix seconds.
+    pub opened_at: i64,
+}
+
+impl Store {
+    /// Remembers a pay link by the SHA-256 of its token.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Database`].
+    pub async fn add_pay_link(&self, token_hash: &str, charge: ChargeId, now: Timestamp) -> Result<()> {
+        const ADD: &str = "INSERT INTO pay_link (token_hash, charge_id, created_at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
+        on_db!(self, db => {
+            sqlx::query(ADD).bind(token_hash).bind(charge.to_string()).bind(now.as_second()).execute(db).await?;
+        });
+        Ok(())
+    }
+
+    /// The charge behind a pay link.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Database`].
+    pub async fn charge_of_link(&self, token_hash: &str) -> Result<Option<ChargeId>> {
+        const FIND: &str = "SELECT charge_id FROM pay_link WHERE token_hash = $1";
+        let id: Option<String> =
+            on_db!(self, db => sqlx::query_scalar(FIND).bind(token_hash).fetch_optional(db).await?);
+        Ok(id.and_then(|id| id.parse().ok()))
+    }
+
+    /// The living collector of a charge, as stored.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Database`].
+    pub async fn living_collector(&self, charge: ChargeId) -> Result<Option<LinkTarget>> {
+        const FIND: &str = "SELECT generation, stripe_id, url, idempotency_key, body, expires_at, opened_at FROM collector \
+            WHERE charge_id = $1 AND state = 'live'";
+        Ok(on_db!(self, db => sqlx::query_as(FIND).bind(charge.to_string()).fetch_optional(db).await?))
+    }
+
+    /// The charge that a Checkout Session or PaymentIntent of ours belongs to.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Database`].
+    pub async fn charge_of_collector(&self, stripe_id: &str) -> Result<Option<ChargeId>> {
+        const FIND: &str = "SELECT charge_id FROM collector WHERE stripe_id = $1";
+        let id: Option<String> =
+            on_db!(self, db => sqlx::query_scalar(FIND).bind(stripe_id).fetch_optional(db).await?);
+        Ok(id.and_then(|id| id.parse().ok()))
+    }
+
+    /// Counts one more try to close the living collector; part of that request's key.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Database`].
+    pub async fn count_close(&self, charge: ChargeId) -> Result<i64> {
+        const COUNT: &str = "UPDATE collector SET closes = closes + 1 WHERE charge_id = $1 AND state = 'live' RETURNING closes";
+        let closes: Option<i64> =
+            on_db!(self, db => sqlx::query_scalar(COUNT).bind(charge.to_string()).fetch_optional(db).await?);
+        Ok(closes.unwrap_or(0))
+    }
+}

@@ -1,0 +1,229 @@
+//! ALL SQL. One store for SQLite and PostgreSQL; nobody outside this module writes a statement.
+
+mod attempts;
+mod charges;
+mod customers;
+mod enrolments;
+mod events;
+mod instance;
+mod links;
+mod migrate;
+mod outbox;
+mod plans;
+mod reports;
+mod rows;
+mod settle;
+mod sql;
+mod subscriptions;
+
+use std::path::Path;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
+use tokio::sync::Mutex;
+
+pub use attempts::{AttemptRow, AttemptUpdate, NewAttempt};
+pub use charges::{ChargeFilter, Claimed, NewCharge, Prepared};
+pub use customers::{Card, Customer, NewConsent, NewCustomer};
+pub use enrolments::{Enrolment, NewEnrolment};
+pub use events::{NewEvent, StoredEvent};
+pub use instance::{AuditEntry, Instance, Run};
+pub use links::LinkTarget;
+pub use outbox::{OutboxInsert, OutboxItem, OutboxKind, OutboxResult};
+pub use plans::PlanRevision;
+pub use reports::{Promise, Story, StoryLine, Totals};
+pub use settle::{CollectorChange, NetworkTry, Settled, Settlement};
+pub use subscriptions::{DueSubscription, Materialized, NewSubscription, Subscription};
+
+/// Limit: how long a statement waits for another process that holds SQLite's write lock.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Limit: connections of one process. SQLite has one writer; PostgreSQL shares among replicas.
+const SQLITE_CONNECTIONS_MAX: u32 = 4;
+const POSTGRES_CONNECTIONS_MAX: u32 = 8;
+
+/// Why the store could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The URL names no database that recurd knows.
+    #[error("{0:?} is not a database URL; use sqlite://FILE or postgres://USER@HOST/DATABASE")]
+    Url(String),
+    /// The database cannot be reached or opened.
+    #[error("cannot open the database {url}: {source}")]
+    Connect {
+        /// The URL without its password.
+        url: String,
+        /// What the driver said.
+        source: sqlx::Error,
+    },
+    /// The schema was written by a newer recurd.
+    #[error(
+        "the database has schema version {found}, this recurd knows {known}: use the newer recurd that wrote it"
+    )]
+    NewerSchema {
+        /// Version in the database.
+        found: i64,
+        /// Newest version this binary knows.
+        known: i64,
+    },
+    /// The schema is older than this binary, or not there.
+    #[error("the database has no up-to-date schema: run `recurd migrate`")]
+    OlderSchema,
+    /// SQLite would not be durable.
+    #[error(
+        "SQLite does not keep {pragma} = {wanted} on this file ({found}): a power cut could forget a charge that was sent"
+    )]
+    NotDurable {
+        /// Which setting.
+        pragma: &'static str,
+        /// What recurd needs.
+        wanted: &'static str,
+        /// What the file has.
+        found: String,
+    },
+    /// A row does not read back as what it says it is.
+    #[error("{what} {id} in the database is damaged: {why}")]
+    Damaged {
+        /// Kind of row.
+        what: &'static str,
+        /// Its id.
+        id: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// Migration failed.
+    #[error("the migration failed and was rolled back: {0}")]
+    Migrate(#[from] sqlx::migrate::MigrateError),
+    /// The driver failed.
+    #[error("the database failed: {0}")]
+    Database(#[from] sqlx::Error),
+}
+
+/// Shorthand.
+pub type Result<T, E = StoreError> = std::result::Result<T, E>;
+
+pub(crate) enum Backend {
+    Sqlite { pool: SqlitePool, writer: Arc<Mutex<()>> },
+    Postgres(PgPool),
+}
+
+/// The database. Cloning shares its connections.
+#[derive(Clone)]
+pub struct Store(Arc<Backend>);
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.kind())
+    }
+}
+
+impl Store {
+    /// Opens the database at `url`; a SQLite file is created if it is missing.
+    ///
+    /// # Errors
+    /// [`StoreError::Url`], [`StoreError::Connect`], and [`StoreError::NotDurable`] where SQLite's settings do not hold.
+    pub async fn open(url: &str) -> Result<Self> {
+        let connect_error = |source| StoreError::Connect { url: without_password(url), source };
+        if url.starts_with("sqlite:") {
+            let options = SqliteConnectOptions::from_str(url).map_err(connect_error)?;
+            let store = Self::open_sqlite(options).await.map_err(connect_error)?;
+            store.assert_durable().await?;
+            return Ok(store);
+        }
+        if url.starts_with("postgres:") || url.starts_with("postgresql:") {
+            let options = PgConnectOptions::from_str(url).map_err(connect_error)?;
+            let options = options.application_name("recurd").options([("synchronous_commit", "on")]);
+            let pool = PgPoolOptions::new()
+                .max_connections(POSTGRES_CONNECTIONS_MAX)
+                .acquire_timeout(Duration::from_secs(15))
+                .connect_with(options)
+                .await
+                .map_err(connect_error)?;
+            return Ok(Self(Arc::new(Backend::Postgres(pool))));
+        }
+        Err(StoreError::Url(without_password(url)))
+    }
+
+    async fn open_sqlite(options: SqliteConnectOptions) -> Result<Self, sqlx::Error> {
+        let options = options
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(BUSY_TIMEOUT)
+            .foreign_keys(true);
+        let in_memory = options.get_filename() == Path::new(":memory:");
+        let pool = SqlitePoolOptions::new()
+            .max_connections(if in_memory { 1 } else { SQLITE_CONNECTIONS_MAX })
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .connect_with(options)
+            .await?;
+        Ok(Self(Arc::new(Backend::Sqlite { pool, writer: Arc::new(Mutex::new(())) })))
+    }
+
+    async fn assert_durable(&self) -> Result<()> {
+        let Backend::Sqlite { pool, .. } = self.backend() else { return Ok(()) };
+        let journal: String = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(pool).await?;
+        if journal != "wal" && journal != "memory" {
+            return Err(StoreError::NotDurable { pragma: "journal_mode", wanted: "wal", found: journal });
+        }
+        let synchronous: i64 = sqlx::query_scalar("PRAGMA synchronous").fetch_one(pool).await?;
+        if synchronous < 2 {
+            let found = synchronous.to_string();
+            return Err(StoreError::NotDurable { pragma: "synchronous", wanted: "FULL", found });
+        }
+        Ok(())
+    }
+
+    /// `sqlite` or `postgres`.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self.backend() {
+            Backend::Sqlite { .. } => "sqlite",
+            Backend::Postgres(_) => "postgres",
+        }
+    }
+
+    /// Closes all connections; SQLite checkpoints its log.
+    pub async fn close(&self) {
+        match self.backend() {
+            Backend::Sqlite { pool, .. } => pool.close().await,
+            Backend::Postgres(pool) => pool.close().await,
+        }
+    }
+
+    fn backend(&self) -> &Backend {
+        &self.0
+    }
+
+    fn text(&self, sql: sql::Sql) -> &'static str {
+        match self.backend() {
+            Backend::Sqlite { .. } => sql.sqlite,
+            Backend::Postgres(_) => sql.postgres,
+        }
+    }
+}
+
+/// A database URL that may be shown.
+#[must_use]
+pub fn without_password(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let Some((credentials, host)) = rest.rsplit_once('@') else { return url.to_owned() };
+    let user = credentials.split(':').next().unwrap_or_default();
+    format!("{scheme}://{user}:***@{host}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shown_url_has_no_password() {
+        assert_eq!(without_password("postgres://u:p@ss@h:5432/d"), "postgres://u:***@h:5432/d");
+        assert_eq!(without_password("sqlite://recurd.db"), "sqlite://recurd.db");
+    }
+}

@@ -1,0 +1,313 @@
+//! The outbox: promises to act, written with the change that caused them, kept by the notify flow.
+
+use jiff::Timestamp;
+use serde::Serialize;
+use sqlx::FromRow;
+use uuid::Uuid;
+
+use super::charges::json;
+use super::sql::{Sql, batch, in_tx, on_db};
+use super::{Result, Store};
+use crate::billing::apply::Effect;
+use crate::billing::charge::Charge;
+use crate::billing::ids::{ChargeId, CustomerId};
+
+/// What an outbox row promises.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutboxKind {
+    /// A mail to the customer.
+    Mail,
+    /// A mail to the operator, and a line in the log.
+    Alarm,
+    /// Make the card the customer paid with the default.
+    AdoptCard,
+}
+
+impl OutboxKind {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Mail => "mail",
+            Self::Alarm => "alarm",
+            Self::AdoptCard => "adopt_card",
+        }
+    }
+
+    fn parse(word: &str) -> Option<Self> {
+        [Self::Mail, Self::Alarm, Self::AdoptCard].into_iter().find(|kind| kind.as_str() == word)
+    }
+}
+
+/// A promise to store. (subject, step) is unique: the same promise made twice is kept once.
+#[derive(Clone, Debug, Serialize)]
+pub struct OutboxInsert {
+    id: Uuid,
+    subject: String,
+    step: String,
+    kind: &'static str,
+    charge_id: Option<ChargeId>,
+    customer_id: Option<CustomerId>,
+    template: Option<String>,
+    payload: String,
+    wake_at: i64,
+}
+
+impl OutboxInsert {
+    /// The row for an effect of a charge; `None` for effects that are not promises to act.
+    pub(super) fn of(effect: &Effect, charge: &Charge, now: Timestamp) -> Option<Self> {
+        let (kind, step, template, payload) = match effect {
+            Effect::Mail { step, kind } => {
+                (OutboxKind::Mail, step.clone(), Some(kind.as_str().to_owned()), String::new())
+            }
+            Effect::Alarm { step, text } => (OutboxKind::Alarm, step.clone(), None, text.clone()),
+            Effect::AdoptCard { payment_method } => {
+                (OutboxKind::AdoptCard, format!("adopt-{payment_method}"), None, payment_method.clone())
+            }
+            Effect::EndSubscription(_) | Effect::StopSeries => return None,
+        };
+        let subject = charge.id.to_string();
+        Some(Self {
+            id: outbox_id(&subject, &step),
+            subject,
+            step,
+            kind: kind.as_str(),
+            charge_id: Some(charge.id),
+            customer_id: Some(charge.customer),
+            template,
+            payload,
+            wake_at: now.as_second(),
+        })
+    }
+
+    /// A mail that belongs to something other than a charge (an enrolment).
+    #[must_use]
+    pub fn mail(
+        subject: String,
+        step: &str,
+        customer: CustomerId,
+        template: &str,
+        payload: String,
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            id: outbox_id(&subject, step),
+            step: step.to_owned(),
+            kind: OutboxKind::Mail.as_str(),
+            charge_id: None,
+            customer_id: Some(customer),
+            template: Some(template.to_owned()),
+            payload,
+            wake_at: now.as_second(),
+            subject,
+        }
+    }
+
+    /// Something the operator should know that no charge caused.
+    #[must_use]
+    pub fn alarm(subject: String, step: &str, text: String, now: Timestamp) -> Self {
+        Self {
+            id: outbox_id(&subject, step),
+            step: step.to_owned(),
+            kind: OutboxKind::Alarm.as_str(),
+            charge_id: None,
+            customer_id: None,
+            template: None,
+            payload: text,
+            wake_at: now.as_second(),
+            subject,
+        }
+    }
+}
+
+/// Deterministic: the mail's Message-ID follows from it, also after a restore.
+fn outbox_id(subject: &str, step: &str) -> Uuid {
+    Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("recurd outbox {subject} {step}").as_bytes())
+}
+
+/// A promise to keep.
+#[derive(Clone, Debug)]
+pub struct OutboxItem {
+    /// Its id; also the Message-ID's left half.
+    pub id: Uuid,
+    /// What it belongs to.
+    pub subject: String,
+    /// Unique within the subject.
+    pub step: String,
+    /// What to do.
+    pub kind: OutboxKind,
+    /// The charge.
+    pub charge: Option<ChargeId>,
+    /// The customer.
+    pub customer: Option<CustomerId>,
+    /// Mail template.
+    pub template: Option<String>,
+    /// Text of an alarm, id of a card, JSON of a mail.
+    pub payload: String,
+    /// How often it was tried.
+    pub tries: i64,
+    /// How often the mail server's answer was lost.
+    pub unknowns: i64,
+    /// When it was promised.
+    pub created_at: Timestamp,
+}
+
+/// What came of a promise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OutboxResult {
+    /// Kept.
+    Done,
+    /// No longer needed, and why.
+    Dropped(String),
+    /// Cannot be kept, and why.
+    Failed(String),
+    /// Try again at this instant.
+    Later {
+        /// When.
+        at: Timestamp,
+        /// Why.
+        why: String,
+        /// The mail may have been accepted already.
+        maybe_sent: bool,
+    },
+}
+
+batch! {
+    INSERT = "INSERT INTO outbox (id, subject, step, kind, charge_id, customer_id, template, payload, state, wake_at, created_at) \
+        SELECT r.id, r.subject, r.step, r.kind, r.charge_id, r.customer_id, r.template, r.payload, 'pending', r.wake_at, r.wake_at FROM",
+    (id TEXT, subject TEXT, step TEXT, kind TEXT, charge_id TEXT, customer_id TEXT, template TEXT, payload TEXT, wake_at BIGINT),
+    "WHERE 1 = 1 ON CONFLICT DO NOTHING"
+}
+pub(super) const INSERT_OUTBOX: Sql = INSERT;
+
+macro_rules! claimable {
+    ($locking:literal) => {
+        concat!(
+            "UPDATE outbox SET lease_owner = $1, wake_at = $2, tries = tries + 1 WHERE id IN (SELECT id FROM outbox ",
+            "WHERE state = 'pending' AND wake_at <= $3 ORDER BY wake_at LIMIT $4",
+            $locking,
+            ") RETURNING id, subject, step, kind, charge_id, customer_id, template, payload, tries, unknowns, created_at"
+        )
+    };
+}
+
+/// Differs: no SKIP LOCKED in SQLite; it has one writer.
+const CLAIM: Sql = Sql { sqlite: claimable!(""), postgres: claimable!(" FOR UPDATE SKIP LOCKED") };
+
+#[derive(FromRow)]
+struct Row {
+    id: String,
+    subject: String,
+    step: String,
+    kind: String,
+    charge_id: Option<String>,
+    customer_id: Option<String>,
+    template: Option<String>,
+    payload: String,
+    tries: i64,
+    unknowns: i64,
+    created_at: i64,
+}
+
+impl Row {
+    fn read(self) -> Option<OutboxItem> {
+        Some(OutboxItem {
+            id: self.id.parse().ok()?,
+            kind: OutboxKind::parse(&self.kind)?,
+            charge: self.charge_id.and_then(|id| id.parse().ok()),
+            customer: self.customer_id.and_then(|id| id.parse().ok()),
+            subject: self.subject,
+            step: self.step,
+            template: self.template,
+            payload: self.payload,
+            tries: self.tries,
+            unknowns: self.unknowns,
+            created_at: super::rows::instant(self.created_at)?,
+        })
+    }
+}
+
+impl Store {
+    /// Stores promises that no charge caused.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Database`].
+    pub async fn promise(&self, promises: &[OutboxInsert]) -> Result<()> {
+        let (sql, rows) = (self.text(INSERT), json(&promises));
+        in_tx!(self, tx => { sqlx::query(sql).bind(&rows).execute(tx).await?; });
+        Ok(())
+    }
+
+    /// Takes a lease on promises that wait to be kept.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Database`].
+    pub async fn claim_outbox(
+        &self,
+        owner: &str,
+        now: Timestamp,
+        lease_until: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<OutboxItem>> {
+        let sql = self.text(CLAIM);
+        let rows: Vec<Row> = in_tx!(self, tx => {
+            sqlx::query_as(sql)
+                .bind(owner)
+                .bind(lease_until.as_second())
+                .bind(now.as_second())
+                .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+                .fetch_all(tx)
+                .await?
+        });
+        let mut items: Vec<OutboxItem> = rows.into_iter().filter_map(Row::read).collect();
+        items.sort_by(|one, other| (one.created_at, one.id).cmp(&(other.created_at, other.id)));
+        Ok(items)
+    }
+
+    /// Records what came of a promise.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Database`].
+    pub async fn finish_outbox(
+        &self,
+        id: Uuid,
+        owner: &str,
+        result: &OutboxResult,
+        now: Timestamp,
+    ) -> Result<()> {
+        const FINISH: &str = "UPDATE outbox SET state = $3, error = $4, wake_at = $5, done_at = $6, unknowns = unknowns + $7, \
+            lease_owner = NULL WHERE id = $1 AND lease_owner = $2 AND state = 'pending'";
+        let (state, error, wake, maybe) = match result {
+            OutboxResult::Done => ("done", None, None, false),
+            OutboxResult::Dropped(why) => ("dropped", Some(why), None, false),
+            OutboxResult::Failed(why) => ("failed", Some(why), None, false),
+            OutboxResult::Later { at, why, maybe_sent } => {
+                ("pending", Some(why), Some(at.as_second()), *maybe_sent)
+            }
+        };
+        let done_at = wake.is_none().then(|| now.as_second());
+        on_db!(self, db => {
+            sqlx::query(FINISH)
+                .bind(id.to_string())
+                .bind(owner)
+                .bind(state)
+                .bind(error)
+                .bind(wake)
+                .bind(done_at)
+                .bind(i64::from(maybe))
+                .execute(db)
+                .await?;
+        });
+        Ok(())
+    }
+
+    /// How many dunning mails left for this customer since an instant.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Database`].
+    pub async fn mails_since(&self, customer: CustomerId, since: Timestamp) -> Result<i64> {
+        const COUNT: &str = "SELECT COUNT(*) FROM outbox WHERE customer_id = $1 AND kind = 'mail' AND state = 'done' AND done_at > $2 \
+            AND template IN ('payment_failed', 'authentication_required', 'last_notice')";
+        Ok(on_db!(self, db => {
+            sqlx::query_scalar(COUNT).bind(customer.to_string()).bind(since.as_second()).fetch_one(db).await?
+        }))
+    }
+}

@@ -1,0 +1,302 @@
+//! Settle: everything that one decision changes, for a batch of charges, in one transaction.
+//!
+//! The charge row is written first, guarded by its version. Whoever lost the guard writes nothing else either.
+
+use std::collections::HashSet;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use sqlx::Row;
+
+use super::attempts::{AttemptUpdate, INSERT_ATTEMPTS, NewAttempt, UPDATE_ATTEMPTS};
+use super::charges::{Claimed, json};
+use super::outbox::{INSERT_OUTBOX, OutboxInsert};
+use super::rows::ChargeUpdate;
+use super::sql::{batch, in_tx};
+use super::{Result, Store};
+use crate::billing::apply::Step;
+use crate::billing::charge::{Charge, CollectorKind, State};
+use crate::billing::ids::ChargeId;
+
+/// One decision about one charge, ready to be written.
+#[derive(Clone, Debug)]
+pub struct Settlement {
+    /// The version the decision was made on.
+    pub was_version: i64,
+    /// The charge after it.
+    pub charge: Charge,
+    /// Keep the lease (owner, until), because the work goes on; else it is given back.
+    pub lease: Option<(String, Timestamp)>,
+    /// Wake not before this instant, if the state would wake earlier.
+    pub not_before: Option<Timestamp>,
+    /// A new attempt row.
+    pub new_attempt: Option<NewAttempt>,
+    /// A change of an attempt row.
+    pub attempt: Option<AttemptUpdate>,
+    /// Changes of collector rows.
+    pub collectors: Vec<CollectorChange>,
+    /// Promises.
+    pub outbox: Vec<OutboxInsert>,
+    /// A try that counts for the card networks.
+    pub network_try: Option<NetworkTry>,
+    /// What becomes of the subscription: state and reason.
+    pub subscription: Option<(&'static str, String)>,
+}
+
+/// A change of one collector row.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CollectorChange {
+    charge_id: ChargeId,
+    generation: u32,
+    kind: &'static str,
+    stripe_id: Option<String>,
+    state: &'static str,
+    /// Key and body of the request that makes a Checkout Session.
+    idempotency_key: Option<String>,
+    body: Option<String>,
+    url: Option<String>,
+    expires_at: Option<i64>,
+    at: i64,
+}
+
+/// A declined try on a card, counted once by its id.
+#[derive(Clone, Debug, Serialize)]
+pub struct NetworkTry {
+    /// Stripe's charge id, or our charge and attempt number where there is none.
+    pub id: String,
+    /// The card.
+    pub card_fingerprint: String,
+    /// Amount in minor units.
+    pub amount_minor: i64,
+    /// Lowercase currency.
+    pub currency: &'static str,
+    /// Unix seconds.
+    pub tried_at: i64,
+}
+
+/// What a batch did.
+#[derive(Clone, Debug, Default)]
+pub struct Settled {
+    /// Charges whose guard did not hold: somebody else changed them meanwhile, nothing was written.
+    pub lost: Vec<ChargeId>,
+}
+
+impl Settlement {
+    /// Takes a decision; collector rows follow from the difference between before and after.
+    #[must_use]
+    pub fn new(before: &Claimed, step: Step, now: Timestamp) -> Self {
+        Self {
+            was_version: before.charge.version,
+            collectors: collector_changes(&before.charge, &step.charge, now),
+            outbox: step
+                .effects
+                .iter()
+                .filter_map(|effect| OutboxInsert::of(effect, &step.charge, now))
+                .collect(),
+            subscription: super::subscriptions::end_of(&step.effects),
+            charge: step.charge,
+            lease: None,
+            not_before: None,
+            new_attempt: None,
+            attempt: None,
+            network_try: None,
+        }
+    }
+
+    /// Keeps the lease.
+    #[must_use]
+    pub fn keep_lease(mut self, owner: &str, until: Timestamp) -> Self {
+        self.lease = Some((owner.to_owned(), until));
+        self
+    }
+
+    /// Stores the frozen request of a Session with its collector.
+    #[must_use]
+    pub fn with_session_request(mut self, key: String, body: String, expires_at: Timestamp) -> Self {
+        if let Some(change) = self.collectors.iter_mut().find(|change| change.state == "live") {
+            change.idempotency_key = Some(key);
+            change.body = Some(body);
+            change.expires_at = Some(expires_at.as_second());
+        }
+        self
+    }
+
+    /// Stores where the customer goes to pay.
+    #[must_use]
+    pub fn with_session_url(mut self, url: Option<String>) -> Self {
+        if let Some(change) = self.collectors.iter_mut().find(|change| change.state == "live") {
+            change.url = url;
+        }
+        self
+    }
+}
+
+fn collector_changes(before: &Charge, after: &Charge, now: Timestamp) -> Vec<CollectorChange> {
+    let change = |generation, kind: CollectorKind, stripe_id: Option<&String>, state| CollectorChange {
+        charge_id: after.id,
+        generation,
+        kind: kind.as_str(),
+        stripe_id: stripe_id.cloned(),
+        state,
+        idempotency_key: None,
+        body: None,
+        url: None,
+        expires_at: None,
+        at: now.as_second(),
+    };
+    let mut changes = Vec::new();
+    let same = |one: &crate::billing::charge::Collector, generation| one.generation == generation;
+    if let Some(old) = &before.collector
+        && !after.collector.as_ref().is_some_and(|new| same(new, old.generation))
+    {
+        let state = if matches!(after.state, State::Paid { .. }) { "paid" } else { "dead" };
+        changes.push(change(old.generation, old.kind, old.stripe_id.as_ref(), state));
+    }
+    if let Some(new) = &after.collector
+        && before.collector.as_ref() != Some(new)
+    {
+        changes.push(change(new.generation, new.kind, new.stripe_id.as_ref(), "live"));
+    }
+    changes
+}
+
+batch! {
+    UPDATE_CHARGES = "UPDATE charge SET state = r.state, version = r.version, generation = r.generation, attempts = r.attempts, \
+        next_at = r.next_at, next_action = r.next_action, until_at = r.until_at, end_as = r.end_as, reason = r.reason, \
+        settled_at = r.settled_at, dunning_since = r.dunning_since, dunning_step = r.dunning_step, \
+        dunning_declines = r.dunning_declines, dunning_class = r.dunning_class, wake_at = r.wake_at, wake_for = r.wake_for, \
+        lease_owner = r.lease_owner FROM",
+    (id TEXT, was_version BIGINT, version BIGINT, state TEXT, generation BIGINT, attempts BIGINT, next_at BIGINT,
+     next_action TEXT, until_at BIGINT, end_as TEXT, reason TEXT, settled_at BIGINT, dunning_since BIGINT, dunning_step BIGINT,
+     dunning_declines BIGINT, dunning_class TEXT, wake_at BIGINT, wake_for TEXT, lease_owner TEXT),
+    "WHERE charge.id = r.id AND charge.version = r.was_version RETURNING charge.id"
+}
+
+batch! {
+    UPSERT_COLLECTORS = "INSERT INTO collector (charge_id, generation, kind, stripe_id, state, idempotency_key, body, url, \
+        expires_at, opened_at, closed_at) SELECT r.charge_id, r.generation, r.kind, r.stripe_id, r.state, r.idempotency_key, \
+        r.body, r.url, r.expires_at, r.at, CASE WHEN r.state = 'live' THEN NULL ELSE r.at END FROM",
+    (charge_id TEXT, generation BIGINT, kind TEXT, stripe_id TEXT, state TEXT, idempotency_key TEXT, body TEXT, url TEXT,
+     expires_at BIGINT, at BIGINT),
+    "WHERE 1 = 1 ON CONFLICT (charge_id, generation) DO UPDATE SET state = excluded.state, \
+     stripe_id = COALESCE(excluded.stripe_id, collector.stripe_id), url = COALESCE(excluded.url, collector.url), \
+     expires_at = COALESCE(excluded.expires_at, collector.expires_at), closed_at = excluded.closed_at"
+}
+
+batch! {
+    INSERT_TRIES = "INSERT INTO network_budget (id, card_fingerprint, amount_minor, currency, tried_at) \
+        SELECT r.id, r.card_fingerprint, r.amount_minor, r.currency, r.tried_at FROM",
+    (id TEXT, card_fingerprint TEXT, amount_minor BIGINT, currency TEXT, tried_at BIGINT),
+    "WHERE 1 = 1 ON CONFLICT (id) DO NOTHING"
+}
+
+#[derive(Serialize)]
+struct SubscriptionEnd<'a> {
+    id: String,
+    state: &'static str,
+    reason: &'a str,
+    at: i64,
+}
+
+batch! {
+    END_SUBSCRIPTIONS = "UPDATE subscription SET state = r.state, end_reason = r.reason, ended_at = r.at, next_due_at = NULL FROM",
+    (id TEXT, state TEXT, reason TEXT, at BIGINT),
+    "WHERE subscription.id = r.id AND subscription.state IN ('active', 'paused')"
+}
+
+/// The JSON parameters of one batch; empty lists cost no statement.
+struct Batch {
+    new_attempts: Vec<NewAttempt>,
+    attempts: Vec<AttemptUpdate>,
+    closed: Vec<CollectorChange>,
+    live: Vec<CollectorChange>,
+    outbox: Vec<OutboxInsert>,
+    tries: Vec<NetworkTry>,
+    subscriptions: Vec<String>,
+}
+
+impl Batch {
+    fn of<'a>(kept: impl Iterator<Item = &'a Settlement>, now: Timestamp) -> Self {
+        let mut batch = Self {
+            new_attempts: Vec::new(),
+            attempts: Vec::new(),
+            closed: Vec::new(),
+            live: Vec::new(),
+            outbox: Vec::new(),
+            tries: Vec::new(),
+            subscriptions: Vec::new(),
+        };
+        for settlement in kept {
+            batch.new_attempts.extend(settlement.new_attempt.clone());
+            batch.attempts.extend(settlement.attempt.clone());
+            for change in &settlement.collectors {
+                let list = if change.state == "live" { &mut batch.live } else { &mut batch.closed };
+                list.push(change.clone());
+            }
+            batch.outbox.extend(settlement.outbox.iter().cloned());
+            batch.tries.extend(settlement.network_try.clone());
+            if let (Some((state, reason)), Some((id, _))) =
+                (&settlement.subscription, settlement.charge.period)
+            {
+                let end = SubscriptionEnd { id: id.to_string(), state, reason, at: now.as_second() };
+                batch.subscriptions.push(json(&end));
+            }
+        }
+        batch
+    }
+
+    /// Statements in the order that keeps "one open attempt" and "one living collector" true at each of them.
+    fn statements(&self) -> Vec<(super::sql::Sql, String)> {
+        let mut statements = Vec::new();
+        let mut push = |empty: bool, sql, rows: String| {
+            if !empty {
+                statements.push((sql, rows));
+            }
+        };
+        push(self.attempts.is_empty(), UPDATE_ATTEMPTS, json(&self.attempts));
+        push(self.new_attempts.is_empty(), INSERT_ATTEMPTS, json(&self.new_attempts));
+        push(self.closed.is_empty(), UPSERT_COLLECTORS, json(&self.closed));
+        push(self.live.is_empty(), UPSERT_COLLECTORS, json(&self.live));
+        push(self.outbox.is_empty(), INSERT_OUTBOX, json(&self.outbox));
+        push(self.tries.is_empty(), INSERT_TRIES, json(&self.tries));
+        let ends = format!("[{}]", self.subscriptions.join(","));
+        push(self.subscriptions.is_empty(), END_SUBSCRIPTIONS, ends);
+        statements
+    }
+}
+
+impl Store {
+    /// Writes a batch of decisions in one transaction: outcome, state, next action, budget, promises and the
+    /// subscription's end of each charge become visible together or not at all.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Database`]; then nothing was written.
+    pub async fn settle(&self, batch: &[Settlement], now: Timestamp) -> Result<Settled> {
+        if batch.is_empty() {
+            return Ok(Settled::default());
+        }
+        let updates: Vec<ChargeUpdate<'_>> = batch
+            .iter()
+            .map(|one| {
+                let lease = one.lease.as_ref().map(|(owner, until)| (owner.as_str(), *until));
+                ChargeUpdate::new(one.was_version, &one.charge, lease, one.not_before)
+            })
+            .collect();
+        let (update, rows) = (self.text(UPDATE_CHARGES), json(&updates));
+        let lost = in_tx!(self, tx => {
+            let written: HashSet<String> = sqlx::query(update)
+                .bind(&rows)
+                .fetch_all(&mut *tx)
+                .await?
+                .iter()
+                .map(|row| row.try_get(0))
+                .collect::<Result<_, _>>()?;
+            let kept = |one: &&Settlement| written.contains(&one.charge.id.to_string());
+            for (sql, rows) in Batch::of(batch.iter().filter(kept), now).statements() {
+                sqlx::query(self.text(sql)).bind(rows).execute(&mut *tx).await?;
+            }
+            batch.iter().filter(|one| !kept(one)).map(|one| one.charge.id).collect::<Vec<_>>()
+        });
+        Ok(Settled { lost })
+    }
+}

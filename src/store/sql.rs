@@ -1,0 +1,82 @@
+//! How one SQL text serves two databases.
+//!
+//! Placeholders are `$n`, types are TEXT and BIGINT, and both databases know `RETURNING`, `ON CONFLICT` and partial
+//! indexes. Where they differ, both texts stand side by side under `Differs:`.
+
+/// A statement in both dialects.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sql {
+    pub sqlite: &'static str,
+    pub postgres: &'static str,
+}
+
+/// A statement over a batch of rows that are passed as one JSON array in `$1` and named `r` in the text.
+///
+/// Differs: SQLite reads JSON with `json_each`, PostgreSQL with `json_to_recordset`. One statement for hundreds of
+/// rows is what makes a batch cheap on both.
+macro_rules! batch {
+    ($(#[$doc:meta])* $name:ident = $head:expr, ($($column:ident $type:ident),+), $tail:expr) => {
+        $(#[$doc])*
+        pub(super) const $name: $crate::store::sql::Sql = $crate::store::sql::Sql {
+            sqlite: concat!(
+                $head, " (SELECT ",
+                $("value->>'", stringify!($column), "' AS ", stringify!($column), ", ",)+
+                "0 AS row_end FROM json_each($1)) AS r ", $tail
+            ),
+            postgres: concat!(
+                $head, " json_to_recordset($1::json) AS r(",
+                $(stringify!($column), " ", stringify!($type), ", ",)+
+                "row_end INT) ", $tail
+            ),
+        };
+    };
+}
+pub(super) use batch;
+
+/// Runs a query expression on whichever database this store is: `on_db!(store, db => query.fetch_all(db).await)`.
+macro_rules! on_db {
+    ($store:expr, $db:ident => $body:expr) => {
+        match $store.backend() {
+            $crate::store::Backend::Sqlite { pool, .. } => {
+                let $db = pool;
+                $body
+            }
+            $crate::store::Backend::Postgres(pool) => {
+                let $db = pool;
+                $body
+            }
+        }
+    };
+}
+pub(super) use on_db;
+
+/// Runs a block in one transaction: `in_tx!(store, tx => { ...; value })`. An early `?` rolls back.
+///
+/// Differs: SQLite has one writer. It begins IMMEDIATE, so that a busy database is found before work is done, and
+/// writers of this process queue on a fair lock instead of polling the file's.
+macro_rules! in_tx {
+    ($store:expr, $tx:ident => $body:block) => {
+        match $store.backend() {
+            $crate::store::Backend::Sqlite { pool, writer } => {
+                let _writing = writer.lock().await;
+                let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
+                let value = {
+                    let $tx = &mut *transaction;
+                    $body
+                };
+                transaction.commit().await?;
+                value
+            }
+            $crate::store::Backend::Postgres(pool) => {
+                let mut transaction = pool.begin().await?;
+                let value = {
+                    let $tx = &mut *transaction;
+                    $body
+                };
+                transaction.commit().await?;
+                value
+            }
+        }
+    };
+}
+pub(super) use in_tx;
