@@ -4,3 +4,4 @@
 pub mod billing;
 pub mod clock;
 pub mod store;
+pub mod stripe;
