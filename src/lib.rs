@@ -3,5 +3,6 @@
 
 pub mod billing;
 pub mod clock;
+pub mod config;
 pub mod store;
 pub mod stripe;
