@@ -3,6 +3,7 @@
 mod bodies;
 mod encoding;
 mod fixtures;
+mod http;
 mod lists;
 mod pacing;
 mod resends;

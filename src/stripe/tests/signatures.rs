@@ -97,7 +97,7 @@ fn age_is_checked_both_ways_and_only_of_genuine_signatures() {
 fn malformed_headers_are_named_so() {
     let good = sign(BODY, &secret("current"), at(1_767_225_600));
     let (timestamp, signature) = good.split_once(',').unwrap();
-    let many = vec![signature; 9].join(",");
+    let many = [signature; 9].join(",");
     for header in [
         "",
         "t",
