@@ -127,14 +127,13 @@ impl Client {
         body: Bytes,
         key: &str,
     ) -> Result<Answer<T>, Error> {
-        let value = HeaderValue::from_str(key).ok().filter(|_| (1..=KEY_CHARS_MAX).contains(&key.len()));
-        let Some(value) = value else {
+        let Some(key) = checked_key(key) else {
             let message = "an idempotency key has 1 to 255 visible ASCII characters";
             return Err(Rejection::of_ours("invalid_idempotency_key", message).into());
         };
         let mut headers = self.shared.headers.clone();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
-        headers.insert(IDEMPOTENCY_KEY, value);
+        headers.insert(IDEMPOTENCY_KEY, key);
         let not_after = self.not_after;
         self.call(endpoint, Request { method: Method::POST, path, headers, body: Some(body), not_after })
             .await
@@ -168,9 +167,11 @@ impl Client {
 
     /// Sends until there is an answer, the error is not one to resend after, or tries or time are used up.
     async fn settle(&self, endpoint: Endpoint, request: &Request) -> Result<(Response, u32), Error> {
-        let mut pauses = Pauses::new(&self.shared.retry, self.shared.clock.now());
+        let mut pauses = Pauses::new(&self.shared.retry, self.shared.clock.now(), self.not_after);
         let mut doubt: Option<Box<Doubt>> = None;
-        for sends in 1.. {
+        let mut sends = 0;
+        loop {
+            sends += 1;
             let sent = self.send(endpoint, request, sends).await;
             let Failure { error, should_retry } = match answer::success(sent, |id| call(request, id, sends)) {
                 Ok(response) => return Ok((response, sends)),
@@ -179,7 +180,7 @@ impl Client {
             if let Error::RateLimited(limit) = &error {
                 self.shared.pacer.slow_down(endpoint.0, limit.reason.as_deref());
             }
-            let again = answer::may_resend(&request.method, &error, should_retry) && !self.too_late();
+            let again = answer::may_resend(&request.method, &error, should_retry);
             let error = if request.method == Method::GET { error } else { remember(&mut doubt, error) };
             let Some(pause) = again.then(|| pauses.next(self.shared.clock.now())).flatten() else {
                 return Err(error);
@@ -187,7 +188,6 @@ impl Client {
             metrics::counter!("recurd_stripe_resends_total", "endpoint" => endpoint.0).increment(1);
             self.shared.clock.sleep(pause).await;
         }
-        unreachable!("the tries of a call are limited")
     }
 
     async fn send(
@@ -233,13 +233,9 @@ impl Client {
             latency_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
             sends,
             error = sent.as_ref().err().map(tracing::field::display),
-            "Stripe answered {} with {status}",
+            "Sent {} to Stripe",
             endpoint.0
         );
-    }
-
-    fn too_late(&self) -> bool {
-        self.not_after.is_some_and(|limit| self.shared.clock.now() > limit)
     }
 }
 
@@ -258,6 +254,11 @@ fn remember(earlier: &mut Option<Box<Doubt>>, error: Error) -> Error {
             Error::Unknown(doubt.clone())
         }
     }
+}
+
+fn checked_key(key: &str) -> Option<HeaderValue> {
+    let plain = !key.is_empty() && key.len() <= KEY_CHARS_MAX && key.bytes().all(|b| b.is_ascii_graphic());
+    plain.then(|| HeaderValue::from_str(key).ok()).flatten()
 }
 
 fn call(request: &Request, request_id: Option<String>, sends: u32) -> Call {

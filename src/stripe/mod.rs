@@ -8,16 +8,21 @@
 //!
 //! Follows API version [`API_VERSION`]: <https://docs.stripe.com/api>.
 
+pub mod account;
 pub mod api_error;
 pub mod charges;
 pub mod checkout;
 pub mod customers;
+pub mod disputes;
 pub mod error;
+pub mod events;
 pub mod fields;
 pub mod payment_intents;
 pub mod payment_methods;
+pub mod refunds;
 pub mod setup_intents;
 pub mod transport;
+pub mod webhook;
 
 mod answer;
 mod client;

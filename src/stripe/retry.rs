@@ -59,7 +59,8 @@ pub(super) struct Pauses {
 }
 
 impl Pauses {
-    pub(super) fn new(policy: &RetryPolicy, now: Timestamp) -> Self {
+    /// Nothing is sent again after `not_after` either.
+    pub(super) fn new(policy: &RetryPolicy, now: Timestamp, not_after: Option<Timestamp>) -> Self {
         let backoff = ExponentialBackoffBuilder::new()
             .with_initial_interval(policy.first_pause)
             .with_max_interval(policy.pause_max)
@@ -68,7 +69,8 @@ impl Pauses {
             // The total is kept below, by our clock.
             .with_max_elapsed_time(None)
             .build();
-        let until = now.saturating_add(policy.total_max).unwrap_or(Timestamp::MAX);
+        let total = now.saturating_add(policy.total_max).unwrap_or(Timestamp::MAX);
+        let until = not_after.map_or(total, |limit| limit.min(total));
         Self { backoff, resends_left: policy.sends_max.saturating_sub(1), until }
     }
 
@@ -87,7 +89,7 @@ mod tests {
 
     fn pauses(policy: &RetryPolicy, call_secs: i64) -> Vec<Duration> {
         let mut now = Timestamp::UNIX_EPOCH;
-        let mut pauses = Pauses::new(policy, now);
+        let mut pauses = Pauses::new(policy, now, None);
         let mut waited = Vec::new();
         while let Some(pause) = pauses.next(now) {
             now += jiff::SignedDuration::try_from(pause).unwrap();
