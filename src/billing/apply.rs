@@ -37,6 +37,8 @@ pub enum Event {
     },
     /// Stripe says it is paid: a webhook, a reading, or the return page.
     Paid(Receipt),
+    /// A decline that belongs to no open attempt: a pending payment failed in the end, or there is no card to try.
+    Declined(Decline),
     /// Stripe will know later (Indian mandates, delayed methods).
     Pending,
     /// The customer asked for the link: a Session is about to be opened.
@@ -189,6 +191,7 @@ pub fn apply(charge: &Charge, event: &Event, policy: &Policy<'_>, now: Timestamp
             adopt(&mut step.charge, payment_intent, *generation, *attempt, now)?;
         }
         Event::Paid(receipt) => paid(&mut step, receipt)?,
+        Event::Declined(decline) => declined_late(&mut step, decline, policy, now)?,
         Event::Pending => pending(&mut step.charge, now)?,
         Event::OpenLink { until } => open_link(&mut step.charge, *until, now)?,
         Event::LinkOpened { session } => link_opened(&mut step.charge, session)?,
@@ -329,11 +332,8 @@ fn declined(step: &mut Step, decline: &Decline, policy: &Policy<'_>, now: Timest
         return Ok(());
     }
     if decline.class() == Class::Configuration {
-        return review(
-            step,
-            &format!("Stripe refused it for a reason that is ours to mend: {}", decline.reason()),
-            now,
-        );
+        let why = format!("Stripe refused it for a reason that is ours to mend: {}", decline.reason());
+        return review_answered(step, &why, now);
     }
     let rung = on_decline(step.charge.dunning, decline, policy.dunning, policy.history, now);
     if decline.stops_series() {
@@ -341,6 +341,15 @@ fn declined(step: &mut Step, decline: &Decline, policy: &Policy<'_>, now: Timest
     }
     climb(step, rung);
     Ok(())
+}
+
+fn declined_late(step: &mut Step, decline: &Decline, policy: &Policy<'_>, now: Timestamp) -> Result<(), Refused> {
+    match &step.charge.state {
+        State::Processing { .. } | State::Due { .. } | State::PastDue { next: Next { action: Action::Collect, .. } } => {
+            declined(step, decline, policy, now)
+        }
+        other => Err(Refused::OutOfPlace(other.as_str())),
+    }
 }
 
 fn climb(step: &mut Step, rung: Rung) {
@@ -402,11 +411,7 @@ fn rejected(step: &mut Step, why: &str, now: Timestamp) -> Result<(), Refused> {
         *at = now;
         return Ok(());
     }
-    review(step, &format!("Stripe refused the request: {why}"), now)?;
-    if let State::NeedsReview { attempt, .. } = &mut step.charge.state {
-        *attempt = None;
-    }
-    Ok(())
+    review_answered(step, &format!("Stripe refused the request: {why}"), now)
 }
 
 fn adopt(charge: &mut Charge, id: &str, generation: u32, number: u32, now: Timestamp) -> Result<(), Refused> {
@@ -429,7 +434,7 @@ fn paid(step: &mut Step, receipt: &Receipt) -> Result<(), Refused> {
     if receipt.amount != charge.amount || receipt.customer != charge.customer {
         let why =
             format!("{} took {}, but {} is owed", receipt.payment_intent, receipt.amount, charge.amount);
-        return review(step, &why, receipt.at);
+        return review_answered(step, &why, receipt.at);
     }
     if charge.state.is_terminal() || matches!(charge.state, State::Closing { .. }) {
         let text = format!(
@@ -594,6 +599,15 @@ fn review(step: &mut Step, why: &str, now: Timestamp) -> Result<(), Refused> {
     let text = format!("charge {} needs a person: {why}", charge.id);
     step.effects.push(Effect::Alarm { step: format!("review-{}", charge.attempts), text });
     charge.state = State::NeedsReview { attempt, since: now, why: why.to_owned() };
+    Ok(())
+}
+
+/// As [`review`], but the open attempt has its answer.
+fn review_answered(step: &mut Step, why: &str, now: Timestamp) -> Result<(), Refused> {
+    review(step, why, now)?;
+    if let State::NeedsReview { attempt, .. } = &mut step.charge.state {
+        *attempt = None;
+    }
     Ok(())
 }
 

@@ -1,0 +1,72 @@
+//! Prove a collector dead before another may live: cancel or expire it, then read what is true.
+
+use super::answers::{event_of_intent, event_of_session};
+use super::{Ctx, Result};
+use crate::billing::apply::Event;
+use crate::billing::charge::{Collector, CollectorKind};
+use crate::store::Claimed;
+use crate::stripe::payment_intents::{CancelReason, PaymentIntent, PaymentIntentStatus};
+use crate::stripe::{Answer, Error};
+
+/// What closing found out.
+#[derive(Debug)]
+pub(super) enum Closed {
+    /// It is dead, or it turned out paid or pending: this event says which.
+    Event(Event),
+    /// It may still take money, or nobody knows: try again later.
+    Alive(String),
+}
+
+/// Closes the living collector of a charge.
+pub(super) async fn close(ctx: &Ctx, claimed: &Claimed, collector: &Collector) -> Result<Closed> {
+    let Some(id) = &collector.stripe_id else { return close_unnamed(ctx, claimed, collector).await };
+    let closes = ctx.store.count_close(claimed.charge.id).await?;
+    let key = |operation: &str| {
+        format!("recurd:{}:{}:{}:{operation}:{closes}", ctx.instance, claimed.charge.id, collector.generation)
+    };
+    match collector.kind {
+        CollectorKind::PaymentIntent => {
+            let body = CancelReason::Abandoned.encode();
+            let answer = ctx.stripe.cancel_payment_intent(id, body, &key("cancel")).await;
+            Ok(judge_intent(ctx, claimed, id, answer).await)
+        }
+        CollectorKind::CheckoutSession => {
+            // Whatever expiring answers, only reading it back counts.
+            let expired = ctx.stripe.expire_checkout_session(id, &key("expire")).await;
+            match ctx.stripe.retrieve_checkout_session(id).await {
+                Ok(session) => Ok(event_of_session(claimed, &session.value, ctx.now())
+                    .map_or_else(|| Closed::Alive(format!("{id} is still open ({expired:?})")), Closed::Event)),
+                Err(error) => Ok(Closed::Alive(error.to_string())),
+            }
+        }
+    }
+}
+
+/// A collector without an id: its request never got an answer. Only Stripe's lists can tell.
+async fn close_unnamed(ctx: &Ctx, claimed: &Claimed, collector: &Collector) -> Result<Closed> {
+    if let Some(event) = super::reconcile::find_unnamed(ctx, claimed, collector).await? {
+        return Ok(Closed::Event(event));
+    }
+    Ok(Closed::Alive("Stripe has not said yet whether it exists".to_owned()))
+}
+
+async fn judge_intent(
+    ctx: &Ctx,
+    claimed: &Claimed,
+    id: &str,
+    answer: Result<Answer<PaymentIntent>, Error>,
+) -> Closed {
+    let read = match answer {
+        Ok(answer) => Ok(answer.value),
+        Err(_) => ctx.stripe.retrieve_payment_intent(id).await.map(|answer| answer.value),
+    };
+    match read {
+        Ok(intent) if intent.status == PaymentIntentStatus::Canceled => Closed::Event(Event::CollectorDead),
+        Ok(intent) if intent.status == PaymentIntentStatus::Processing => Closed::Event(Event::Pending),
+        Ok(intent) => match event_of_intent(claimed, ctx.instance, &intent, None, ctx.now()) {
+            Some(event @ Event::Paid(_)) => Closed::Event(event),
+            Some(_) | None => Closed::Alive(format!("{id} is {}", intent.status.as_str())),
+        },
+        Err(error) => Closed::Alive(error.to_string()),
+    }
+}

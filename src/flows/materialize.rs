@@ -1,0 +1,94 @@
+//! Turn reached periods into charges. UNIQUE(subscription, period) decides; another worker's charge is not an error.
+
+use jiff::Timestamp;
+
+use super::{Ctx, Report, Result};
+use crate::billing::charge::{Charge, State};
+use crate::billing::plan::Terms;
+use crate::billing::subscription::{Fate, Reached, reach};
+use crate::store::{DueSubscription, Materialized, NewCharge};
+
+/// Materializes at most `limit` subscriptions.
+///
+/// # Errors
+/// [`super::FlowError::Store`].
+pub async fn run_once(ctx: &Ctx, limit: usize) -> Result<Report> {
+    let now = ctx.now();
+    let mut report = Report::default();
+    let due = ctx.store.due_subscriptions(now, limit).await?;
+    let mut batch = Vec::with_capacity(due.len());
+    for subscription in &due {
+        match materialize(ctx, subscription, now).await {
+            Ok(one) => batch.push(one),
+            Err(error) => report.problem(format!("subscription {}: {error}", subscription.row.id)),
+        }
+    }
+    let inserted = ctx.store.materialize(&batch, now).await?;
+    report.taken = batch.len() as u64;
+    report.count_many("charges", inserted);
+    Ok(report)
+}
+
+async fn materialize(ctx: &Ctx, due: &DueSubscription, now: Timestamp) -> Result<Materialized> {
+    let row = &due.row;
+    let revision = u32::try_from(row.revision).unwrap_or(0);
+    let terms = ctx.terms(&row.plan, revision).await?;
+    let was_index = due.next_index()?;
+    let refuse = |error: String| super::FlowError::Refused(error);
+    let table = row.frozen()?.timetable(&terms).map_err(|error| refuse(error.to_string()))?;
+    let reached = reach(&terms, &table, was_index, now).map_err(|error| refuse(error.to_string()))?;
+    let quantity = u32::try_from(row.quantity).unwrap_or(1);
+    let charges = reached
+        .periods
+        .iter()
+        .map(|period| charge(due, &terms, revision, quantity, *period, now))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| refuse(error.to_string()))?;
+    Ok(Materialized {
+        id: row.subscription_id(),
+        was_index,
+        charges,
+        next_index: reached.next_index,
+        next_due_at: reached.next_due_at,
+    })
+}
+
+/// The charge of a period, in its first state.
+pub(super) fn charge(
+    due: &DueSubscription,
+    terms: &Terms,
+    revision: u32,
+    quantity: u32,
+    period: Reached,
+    now: Timestamp,
+) -> Result<NewCharge, crate::billing::money::MoneyError> {
+    let subscription = due.row.subscription_id();
+    let amount = terms.amount(quantity)?;
+    let state = match period.fate {
+        _ if amount.is_zero() => State::Settled { at: now },
+        Fate::Due(at) => State::Due { at },
+        Fate::Missed => State::Missed,
+        Fate::Ask => {
+            State::NeedsReview { attempt: None, since: now, why: "its period passed while nothing ran".to_owned() }
+        }
+    };
+    Ok(NewCharge {
+        charge: Charge {
+            id: subscription.charge(period.index),
+            customer: due.row.customer(),
+            period: Some((subscription, period.index)),
+            amount,
+            due_at: period.due_at,
+            description: terms.name.clone(),
+            generation: 0,
+            attempts: 0,
+            collector: None,
+            dunning: None,
+            state,
+            version: 0,
+        },
+        plan: due.row.plan.clone(),
+        revision,
+        statement_suffix: terms.statement_suffix.clone(),
+    })
+}

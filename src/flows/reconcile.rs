@@ -1,0 +1,201 @@
+//! Ask Stripe for the truth about what is unknown, pending, open for the customer, or ending.
+
+use super::answers::{CHARGE, event_of_intent, event_of_session, is_ours, read};
+use super::close::{Closed, close};
+use super::collect::{look_since, resend, settle_answer};
+use super::settle::{Trace, commit, settle_one};
+use super::{Ctx, Report, Result};
+use crate::billing::apply::{Event, Outcome};
+use crate::billing::charge::{Attempt, Collector, CollectorKind, End, Operation, Phase, Sent, State, Work};
+use crate::billing::unknown::{Inquiry, inquiry};
+use crate::store::{AttemptRow, Claimed};
+use crate::stripe::Error;
+
+/// How long a charge rests after Stripe could not be asked.
+const ASK_AGAIN_SECS: u64 = 120;
+
+/// Reconciles at most `limit` charges, one after another: there are few.
+///
+/// # Errors
+/// [`super::FlowError::Store`].
+pub async fn run_once(ctx: &Ctx, limit: usize) -> Result<Report> {
+    let mut report = Report::default();
+    let claimed =
+        ctx.store.claim_charges(Work::Reconcile, &ctx.worker, ctx.now(), ctx.lease_until(), limit).await?;
+    report.taken = claimed.len() as u64;
+    for one in &claimed {
+        if let Err(error) = reconcile(ctx, one, &mut report).await {
+            report.problem(format!("charge {}: {error}", one.charge.id));
+            rest(ctx, one).await?;
+        }
+    }
+    Ok(report)
+}
+
+/// Looks at one charge, whatever it waits for.
+pub(super) async fn reconcile(ctx: &Ctx, claimed: &Claimed, report: &mut Report) -> Result<()> {
+    match &claimed.charge.state {
+        State::Collecting { attempt } => match attempt.phase {
+            Phase::Sending(sent) | Phase::Unknown(sent) => unknown(ctx, claimed, *attempt, sent, report).await,
+            Phase::Prepared { .. } => Ok(ctx.store.release_charge(&claimed.charge, None).await?),
+        },
+        State::LinkOpen { until, .. } => link(ctx, claimed, *until <= ctx.now(), report).await,
+        State::Processing { .. } => pending(ctx, claimed, report).await,
+        State::Closing { attempt, then, .. } => closing(ctx, claimed, *attempt, *then, report).await,
+        State::Due { .. }
+        | State::PastDue { .. }
+        | State::NeedsReview { .. }
+        | State::Missed
+        | State::Paid { .. }
+        | State::Uncollectible { .. }
+        | State::Canceled { .. }
+        | State::Settled { .. } => Ok(ctx.store.release_charge(&claimed.charge, None).await?),
+    }
+}
+
+async fn rest(ctx: &Ctx, claimed: &Claimed) -> Result<()> {
+    let until = ctx.now().checked_add(std::time::Duration::from_secs(ASK_AGAIN_SECS)).ok();
+    Ok(ctx.store.release_charge(&claimed.charge, until).await?)
+}
+
+async fn unknown(ctx: &Ctx, claimed: &Claimed, attempt: Attempt, sent: Sent, report: &mut Report) -> Result<()> {
+    if inquiry(&sent, ctx.now()) == Inquiry::Resend {
+        let Some((claimed, result)) = resend(ctx, claimed, report).await? else { return Ok(()) };
+        let now = ctx.now();
+        let answered = read(&claimed, ctx.instance, result, now);
+        let settlement = settle_answer(ctx, &claimed, attempt.number, answered, report, now).await?;
+        return commit(ctx, settlement.as_slice(), report, now).await;
+    }
+    ask(ctx, claimed, attempt, report).await
+}
+
+/// Reads what became of an attempt; sends nothing.
+async fn ask(ctx: &Ctx, claimed: &Claimed, attempt: Attempt, report: &mut Report) -> Result<()> {
+    let event = match find(ctx, claimed, attempt).await {
+        Ok(event) => event,
+        Err(error) => {
+            report.count("not_asked");
+            tracing::warn!(charge.id = %claimed.charge.id, "Charge {} stays unknown: {error}", claimed.charge.id);
+            return rest(ctx, claimed).await;
+        }
+    };
+    let missing = Event::Answered { attempt: attempt.number, outcome: Outcome::Missing };
+    settle_one(ctx, claimed, &event.unwrap_or(missing), Trace::default(), report).await?;
+    Ok(())
+}
+
+async fn find(ctx: &Ctx, claimed: &Claimed, attempt: Attempt) -> Result<Option<Event>, Error> {
+    let now = ctx.now();
+    let known = known_stripe_charge(ctx, claimed).await;
+    let id = claimed.charge.collector.as_ref().and_then(|collector| collector.stripe_id.as_deref());
+    if let (Operation::Confirm, Some(id)) = (attempt.operation, id) {
+        let intent = ctx.stripe.retrieve_payment_intent(id).await?.value;
+        return Ok(event_of_intent(claimed, ctx.instance, &intent, known.as_deref(), now));
+    }
+    let since = look_since(&claimed.charge);
+    let intents = ctx.stripe.list_payment_intents(&claimed.stripe_customer, since).await?;
+    Ok(intents
+        .iter()
+        .filter(|intent| is_ours(claimed, ctx.instance, intent))
+        .find_map(|intent| event_of_intent(claimed, ctx.instance, intent, known.as_deref(), now)))
+}
+
+/// Stripe's charge of the last declined attempt: the same one again is not a new decline.
+async fn known_stripe_charge(ctx: &Ctx, claimed: &Claimed) -> Option<String> {
+    let attempts = ctx.store.attempts(claimed.charge.id).await.ok()?;
+    attempts.into_iter().rev().find_map(|attempt: AttemptRow| attempt.stripe_charge)
+}
+
+/// A collector whose request never got an answer: Stripe's lists say whether it exists. `None`: not known yet.
+pub(super) async fn find_unnamed(ctx: &Ctx, claimed: &Claimed, collector: &Collector) -> Result<Option<Event>> {
+    let since = look_since(&claimed.charge);
+    let now = ctx.now();
+    match collector.kind {
+        CollectorKind::PaymentIntent => {
+            let intents = ctx.stripe.list_payment_intents(&claimed.stripe_customer, since).await?;
+            let ours = intents.iter().filter(|intent| is_ours(claimed, ctx.instance, intent));
+            let event = ours.filter_map(|one| event_of_intent(claimed, ctx.instance, one, None, now)).next();
+            // No attempt is open, so nothing that was sent can still arrive.
+            Ok(event.or(claimed.charge.open_attempt().is_none().then_some(Event::CollectorDead)))
+        }
+        CollectorKind::CheckoutSession => {
+            let sessions = ctx.stripe.list_checkout_sessions(&claimed.stripe_customer, since).await?;
+            let id = claimed.charge.id.to_string();
+            let generation = collector.generation.to_string();
+            let found = sessions.iter().find(|session| {
+                session.metadata.get(CHARGE) == Some(&id)
+                    && session.metadata.get(super::answers::GENERATION) == Some(&generation)
+            });
+            Ok(match found {
+                Some(session) => event_of_session(claimed, session, now)
+                    .or_else(|| Some(Event::LinkOpened { session: session.id.clone() })),
+                None => super::pay_link::never_made(ctx, claimed).await?.then_some(Event::CollectorDead),
+            })
+        }
+    }
+}
+
+async fn link(ctx: &Ctx, claimed: &Claimed, over: bool, report: &mut Report) -> Result<()> {
+    let Some(collector) = &claimed.charge.collector else { return rest(ctx, claimed).await };
+    let event = match &collector.stripe_id {
+        None => find_unnamed(ctx, claimed, collector).await?,
+        Some(id) => {
+            let session = ctx.stripe.retrieve_checkout_session(id).await?.value;
+            match event_of_session(claimed, &session, ctx.now()) {
+                None if over => match close(ctx, claimed, collector).await? {
+                    Closed::Event(event) => Some(event),
+                    Closed::Alive(_) => None,
+                },
+                event => event,
+            }
+        }
+    };
+    match event {
+        Some(event) => settle_one(ctx, claimed, &event, Trace::default(), report).await.map(|_| ()),
+        None => rest(ctx, claimed).await,
+    }
+}
+
+async fn pending(ctx: &Ctx, claimed: &Claimed, report: &mut Report) -> Result<()> {
+    let Some(collector) = &claimed.charge.collector else { return rest(ctx, claimed).await };
+    let event = match (&collector.kind, &collector.stripe_id) {
+        (CollectorKind::PaymentIntent, Some(id)) => {
+            let intent = ctx.stripe.retrieve_payment_intent(id).await?.value;
+            let known = known_stripe_charge(ctx, claimed).await;
+            event_of_intent(claimed, ctx.instance, &intent, known.as_deref(), ctx.now())
+        }
+        (CollectorKind::CheckoutSession, Some(id)) => {
+            let session = ctx.stripe.retrieve_checkout_session(id).await?.value;
+            event_of_session(claimed, &session, ctx.now())
+        }
+        (_, None) => find_unnamed(ctx, claimed, collector).await?,
+    };
+    match event.filter(|event| *event != Event::Pending) {
+        Some(event) => settle_one(ctx, claimed, &event, Trace::default(), report).await.map(|_| ()),
+        None => settle_one(ctx, claimed, &Event::Pending, Trace::default(), report).await.map(|_| ()),
+    }
+}
+
+/// A charge that ends: first find out about an open attempt, then close the collector.
+async fn closing(
+    ctx: &Ctx,
+    claimed: &Claimed,
+    attempt: Option<Attempt>,
+    then: End,
+    report: &mut Report,
+) -> Result<()> {
+    if let Some(attempt) = attempt {
+        return ask(ctx, claimed, attempt, report).await;
+    }
+    let Some(collector) = &claimed.charge.collector else {
+        settle_one(ctx, claimed, &Event::CollectorDead, Trace::default(), report).await?;
+        return Ok(());
+    };
+    match close(ctx, claimed, collector).await? {
+        Closed::Event(event) => settle_one(ctx, claimed, &event, Trace::default(), report).await.map(|_| ()),
+        Closed::Alive(why) => {
+            tracing::warn!(charge.id = %claimed.charge.id, "Charge {} cannot become {} yet: {why}", claimed.charge.id, then.as_str());
+            rest(ctx, claimed).await
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! From an event to a settlement: load what the decision needs, ask billing, and prepare the rows.
+
+use jiff::Timestamp;
+
+use super::{Ctx, Report, Result};
+use crate::billing::apply::{Event, Outcome, Policy, Refused, apply};
+use crate::billing::charge::{Phase, State};
+use crate::billing::decline::Decline;
+use crate::store::{AttemptUpdate, Claimed, NetworkTry, Settlement};
+
+/// What explains an answer, for the attempt row.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Trace {
+    pub request_id: Option<String>,
+    pub error: Option<String>,
+}
+
+/// Applies an event to a charge. `Ok(Err(_))`: it came too late or twice, nothing is to be written.
+pub(super) async fn decide(
+    ctx: &Ctx,
+    claimed: &Claimed,
+    event: &Event,
+    trace: Trace,
+    now: Timestamp,
+) -> Result<Result<Settlement, Refused>> {
+    let terms = ctx.terms(&claimed.plan, claimed.revision).await?;
+    let decline = decline_of(event).cloned();
+    let last = match (&decline, event) {
+        (Some(decline), _) => Some(decline.clone()),
+        (None, Event::StepDue) => last_decline(ctx, claimed).await?,
+        (None, _) => None,
+    };
+    let tried = decline.as_ref().and_then(|decline| network_try(claimed, decline, now));
+    let history = match &last {
+        Some(decline) => history(ctx, claimed, decline, tried.as_ref(), now).await?,
+        None => Vec::new(),
+    };
+    let policy = Policy { dunning: &terms.dunning, history: &history, last_decline: last.as_ref() };
+    let step = match apply(&claimed.charge, event, &policy, now) {
+        Ok(step) => step,
+        Err(refused) => return Ok(Err(refused)),
+    };
+    if let Some(decline) = decline.as_ref().filter(|decline| decline.is_unknown()) {
+        tracing::warn!(charge.id = %claimed.charge.id, code = decline.reason(), "A decline code is not in the table; it is treated as generic");
+    }
+    let attempt = attempt_update(claimed, &step.charge, event, trace, now);
+    let mut settlement = Settlement::new(claimed, step, now);
+    settlement.attempt = attempt;
+    settlement.network_try = tried;
+    Ok(Ok(settlement))
+}
+
+fn decline_of(event: &Event) -> Option<&Decline> {
+    match event {
+        Event::Answered { outcome: Outcome::Declined(decline), .. } | Event::Declined(decline) => Some(decline),
+        _ => None,
+    }
+}
+
+async fn last_decline(ctx: &Ctx, claimed: &Claimed) -> Result<Option<Decline>> {
+    let attempts = ctx.store.attempts(claimed.charge.id).await?;
+    Ok(attempts.iter().rev().find_map(crate::store::AttemptRow::decline))
+}
+
+/// The try counts for the networks by Stripe's charge id, so that the 402 and its event count once.
+fn network_try(claimed: &Claimed, decline: &Decline, now: Timestamp) -> Option<NetworkTry> {
+    let charge = &claimed.charge;
+    let id = match (&decline.stripe_charge, charge.open_attempt()) {
+        (Some(id), _) => id.clone(),
+        (None, Some(attempt)) => format!("{}:{}", charge.id, attempt.number),
+        (None, None) => return None,
+    };
+    Some(NetworkTry {
+        id,
+        card_fingerprint: decline.fingerprint.clone().or(claimed.card_fingerprint.clone())?,
+        amount_minor: charge.amount.minor(),
+        currency: charge.amount.currency().code(),
+        tried_at: now.as_second(),
+    })
+}
+
+async fn history(
+    ctx: &Ctx,
+    claimed: &Claimed,
+    decline: &Decline,
+    tried: Option<&NetworkTry>,
+    now: Timestamp,
+) -> Result<Vec<Timestamp>> {
+    let fingerprint = decline.fingerprint.as_ref().or(claimed.card_fingerprint.as_ref());
+    let Some(fingerprint) = fingerprint else { return Ok(vec![now]) };
+    let mut history = ctx.store.network_history(fingerprint, claimed.charge.amount, now).await?;
+    if tried.is_some() {
+        history.push(now);
+    }
+    Ok(history)
+}
+
+fn attempt_update(
+    claimed: &Claimed,
+    after: &crate::billing::charge::Charge,
+    event: &Event,
+    trace: Trace,
+    now: Timestamp,
+) -> Option<AttemptUpdate> {
+    let before = claimed.charge.open_attempt()?;
+    if let Some(open) = after.open_attempt().filter(|open| open.number == before.number) {
+        let error = trace.error.filter(|_| matches!(event, Event::Answered { .. }));
+        return Some(AttemptUpdate::open(after.id, open, now).with_trace(trace.request_id, error));
+    }
+    let unsent = matches!(before.phase, Phase::Prepared { .. });
+    let state = match event {
+        Event::Answered { outcome, .. } => word(outcome),
+        _ if unsent => "void",
+        Event::Paid(_) => "paid",
+        Event::Pending => "processing",
+        _ => "void",
+    };
+    let update = AttemptUpdate::finished(after.id, before.number, state, now);
+    let update = match event {
+        Event::Answered { outcome: Outcome::Declined(decline), .. } => update.with_decline(decline),
+        Event::Answered { outcome: Outcome::Paid(receipt), .. } | Event::Paid(receipt) => {
+            update.with_payment_intent(Some(receipt.payment_intent.clone()))
+        }
+        _ => update,
+    };
+    Some(update.with_trace(trace.request_id, trace.error))
+}
+
+fn word(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Outcome::Paid(_) => "paid",
+        Outcome::Declined(_) => "declined",
+        Outcome::Processing { .. } => "processing",
+        Outcome::Rejected(_) => "rejected",
+        Outcome::NotRun { .. } | Outcome::Unknown { .. } | Outcome::Missing | Outcome::CollectorDead => "void",
+    }
+}
+
+/// Writes a batch and counts what became of each charge.
+pub(super) async fn commit(ctx: &Ctx, batch: &[Settlement], report: &mut Report, now: Timestamp) -> Result<()> {
+    let settled = ctx.store.settle(batch, now).await?;
+    for one in batch {
+        if settled.lost.contains(&one.charge.id) {
+            report.count("changed_meanwhile");
+            tracing::debug!(charge.id = %one.charge.id, "Charge {} was changed by somebody else meanwhile", one.charge.id);
+        } else if one.lease.is_none() {
+            tell(&one.charge, report);
+        }
+    }
+    Ok(())
+}
+
+fn tell(charge: &crate::billing::charge::Charge, report: &mut Report) {
+    let id = charge.id;
+    report.count(charge.state.as_str());
+    metrics::counter!("recurd_charges_total", "outcome" => charge.state.as_str()).increment(1);
+    match &charge.state {
+        State::Paid { .. } => {
+            report.collect(charge.amount);
+            let currency = charge.amount.currency().code();
+            metrics::counter!("recurd_collected_minor_total", "currency" => currency)
+                .increment(charge.amount.minor().unsigned_abs());
+            tracing::info!(charge.id = %id, "Charge {id} paid, {}", charge.amount);
+        }
+        State::PastDue { next } => {
+            tracing::info!(charge.id = %id, "Charge {id} is past due; next: {} at {}", next.action.as_str(), next.at);
+        }
+        State::NeedsReview { why, .. } => {
+            report.problem(format!("charge {id}: {why}"));
+            tracing::error!(charge.id = %id, "Charge {id} needs a person: {why}");
+        }
+        other => tracing::debug!(charge.id = %id, "Charge {id} is {}", other.as_str()),
+    }
+}
+
+/// Decides and writes one event of one charge. Returns whether it changed anything.
+pub(super) async fn settle_one(
+    ctx: &Ctx,
+    claimed: &Claimed,
+    event: &Event,
+    trace: Trace,
+    report: &mut Report,
+) -> Result<bool> {
+    let now = ctx.now();
+    match decide(ctx, claimed, event, trace, now).await? {
+        Ok(settlement) => {
+            commit(ctx, &[settlement], report, now).await?;
+            Ok(true)
+        }
+        Err(refused) => {
+            tracing::debug!(charge.id = %claimed.charge.id, "Nothing to change for charge {}: {refused}", claimed.charge.id);
+            ctx.store.release_charge(&claimed.charge, None).await?;
+            Ok(false)
+        }
+    }
+}
