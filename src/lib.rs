@@ -3,3 +3,5 @@
 
 pub mod billing;
 pub mod clock;
+pub mod mail;
+pub mod template;
