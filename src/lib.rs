@@ -4,5 +4,8 @@
 pub mod billing;
 pub mod clock;
 pub mod config;
+pub mod flows;
+pub mod mail;
 pub mod store;
 pub mod stripe;
+pub mod template;
