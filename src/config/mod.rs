@@ -38,6 +38,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// How customers reach it, without a trailing slash; `None`: direct mode.
     pub public_url: Option<String>,
+    /// Where customers land in direct mode.
+    pub return_url: Option<String>,
     /// How the merchant looks.
     pub brand: raw::BrandConfig,
     /// What customers agree to.

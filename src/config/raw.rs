@@ -204,6 +204,8 @@ pub struct RawHttp {
     pub listen: String,
     /// How customers reach it, `https://pay.example.com`. Empty: mails carry Stripe's own page instead of a pay link.
     pub public_url: String,
+    /// Without a public URL: the page of yours on which customers land after they paid or saved a card.
+    pub return_url: String,
 }
 
 /// `[brand]`

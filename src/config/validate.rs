@@ -57,6 +57,7 @@ pub(super) fn validate(raw: RawConfig, path: Option<&Path>) -> Result<Config, Co
         schedules: schedules(&raw.schedules),
         cron_zone: raw.schedules.timezone,
         public_url: public_url(&raw.http.public_url, &place)?,
+        return_url: public_url(&raw.http.return_url, &place)?,
         mail: mail(raw.mail, &place)?,
         brand: BrandConfig::from(raw.brand),
         consent_text: raw.consent.text,

@@ -6,6 +6,8 @@ mod close;
 pub mod collect;
 pub mod dun;
 pub mod enrol;
+pub mod import;
+mod letters;
 pub mod manage;
 pub mod materialize;
 pub mod notify;
@@ -29,6 +31,7 @@ use crate::store::{Store, StoreError};
 use crate::stripe::Client;
 use crate::template::Templates;
 
+pub use letters::Letterhead;
 pub use report::{Job, Report};
 
 /// Everything a flow needs. Cloning shares it.
@@ -48,6 +51,8 @@ pub struct Ctx {
     pub config: Arc<Config>,
     /// Which installation this is.
     pub instance: InstanceId,
+    /// What every mail has in common.
+    pub head: Arc<Letterhead>,
     /// Name of this worker on leases.
     pub worker: Arc<str>,
     plans: Arc<Plans>,
@@ -87,9 +92,10 @@ impl Ctx {
         clock: Clock,
         config: Arc<Config>,
         instance: InstanceId,
+        head: Letterhead,
     ) -> Self {
         let worker = format!("worker-{}", uuid::Uuid::new_v4().simple()).into();
-        Self { store, stripe, mailer, templates, clock, config, instance, worker, plans: Arc::default() }
+        Self { store, stripe, mailer, templates, clock, config, instance, head: Arc::new(head), worker, plans: Arc::default() }
     }
 
     /// The present instant, whole seconds as the database keeps them.
