@@ -166,7 +166,7 @@ impl Error {
             Self::Declined(_) => Next::NewAttempt,
             Self::RateLimited(_) | Self::Unreachable(_) => Next::RetrySameKey,
             Self::Unknown(doubt) => match doubt.why {
-                Why::InUse => Next::RetrySameKey,
+                Why::InUse if !doubt.cached_5xx => Next::RetrySameKey,
                 Why::ListWithoutEnd { .. } => Next::Park,
                 _ => Next::Reconcile,
             },

@@ -10,7 +10,7 @@ use crate::clock::Clock;
 /// The API version this client is written for. A newer one changes parameters: see Stripe's changelog.
 pub const API_VERSION: &str = "2026-05-27.dahlia";
 
-/// What a [`Client`] needs to know.
+/// What a [`Client`](super::Client) needs to know.
 #[derive(Debug, Clone)]
 pub struct ClientOptions {
     /// `sk_test_`, `rk_test_`, `sk_live_` or `rk_live_`.
@@ -39,7 +39,7 @@ impl ClientOptions {
     }
 }
 
-/// Why no [`Client`] could be made.
+/// Why no [`Client`](super::Client) could be made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SetupError {
     /// Not a secret or restricted key.

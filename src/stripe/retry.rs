@@ -14,8 +14,8 @@ use jiff::Timestamp;
 pub struct RetryPolicy {
     /// How often a request is sent at most, the first time included.
     pub sends_max: u32,
-    /// No resend starts later than this after the call began. A call therefore ends within this time plus one
-    /// timeout of the transport.
+    /// No resend starts later than this after the call began. A call therefore ends within this time plus the
+    /// wait for a turn and one timeout of the transport.
     pub total_max: Duration,
     /// The pause before the first resend.
     pub first_pause: Duration,

@@ -67,6 +67,7 @@ fn table() -> Vec<Row> {
         row(400, invalid("amount_too_small"), Rejected, park, never, never),
         row(400, invalid("payment_intent_unexpected_state"), Rejected, reconcile, never, never),
         row(400, refused("idempotency_error", ""), Rejected, reconcile, [1; 3], [1; 3]),
+        row(400, refused("card_error", "card_declined"), Rejected, park, never, never),
         row(400, "<html>proxy</html>".into(), UNKNOWN, reconcile, never, never),
         row(401, invalid(""), Rejected, stop, never, never),
         row(402, declined(), Declined, Some(Next::NewAttempt), [1; 3], [1; 3]),
