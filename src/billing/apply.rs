@@ -343,9 +343,16 @@ fn declined(step: &mut Step, decline: &Decline, policy: &Policy<'_>, now: Timest
     Ok(())
 }
 
-fn declined_late(step: &mut Step, decline: &Decline, policy: &Policy<'_>, now: Timestamp) -> Result<(), Refused> {
+fn declined_late(
+    step: &mut Step,
+    decline: &Decline,
+    policy: &Policy<'_>,
+    now: Timestamp,
+) -> Result<(), Refused> {
     match &step.charge.state {
-        State::Processing { .. } | State::Due { .. } | State::PastDue { next: Next { action: Action::Collect, .. } } => {
+        State::Processing { .. }
+        | State::Due { .. }
+        | State::PastDue { next: Next { action: Action::Collect, .. } } => {
             declined(step, decline, policy, now)
         }
         other => Err(Refused::OutOfPlace(other.as_str())),

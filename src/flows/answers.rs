@@ -101,7 +101,7 @@ pub(super) fn of_intent(
             fingerprint: claimed.card_fingerprint.clone(),
             ..Decline::default()
         }),
-        PaymentIntentStatus::Other(_) => Outcome::Unknown { poisoned: false },
+        PaymentIntentStatus::Unknown(_) => Outcome::Unknown { poisoned: false },
     }
 }
 
@@ -150,15 +150,23 @@ pub(super) fn event_of_intent(
 }
 
 /// What a payment-mode Session that was read means. `None`: it is open.
-pub(super) fn event_of_session(claimed: &Claimed, session: &CheckoutSession, now: Timestamp) -> Option<Event> {
+pub(super) fn event_of_session(
+    claimed: &Claimed,
+    session: &CheckoutSession,
+    now: Timestamp,
+) -> Option<Event> {
     match (session.status.as_ref()?, &session.payment_status) {
-        (SessionStatus::Complete, PaymentStatus::Paid) => Some(Event::Paid(session_receipt(claimed, session, now)?)),
+        (SessionStatus::Complete, PaymentStatus::Paid) => {
+            Some(Event::Paid(session_receipt(claimed, session, now)?))
+        }
         (SessionStatus::Complete, _) => Some(Event::Pending),
         (SessionStatus::Expired, _) => {
             // Expired while the customer was confirming: only a dead PaymentIntent proves the Session dead.
             let intent = session.payment_intent.as_ref().and_then(|intent| intent.object());
             match intent.map(|intent| &intent.status) {
-                Some(PaymentIntentStatus::Succeeded) => Some(Event::Paid(session_receipt(claimed, session, now)?)),
+                Some(PaymentIntentStatus::Succeeded) => {
+                    Some(Event::Paid(session_receipt(claimed, session, now)?))
+                }
                 Some(PaymentIntentStatus::Processing) => Some(Event::Pending),
                 _ => Some(Event::CollectorDead),
             }

@@ -34,8 +34,10 @@ pub(super) async fn close(ctx: &Ctx, claimed: &Claimed, collector: &Collector) -
             // Whatever expiring answers, only reading it back counts.
             let expired = ctx.stripe.expire_checkout_session(id, &key("expire")).await;
             match ctx.stripe.retrieve_checkout_session(id).await {
-                Ok(session) => Ok(event_of_session(claimed, &session.value, ctx.now())
-                    .map_or_else(|| Closed::Alive(format!("{id} is still open ({expired:?})")), Closed::Event)),
+                Ok(session) => Ok(event_of_session(claimed, &session.value, ctx.now()).map_or_else(
+                    || Closed::Alive(format!("{id} is still open ({expired:?})")),
+                    Closed::Event,
+                )),
                 Err(error) => Ok(Closed::Alive(error.to_string())),
             }
         }

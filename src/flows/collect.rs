@@ -15,7 +15,7 @@ use futures::stream;
 use jiff::Timestamp;
 
 use super::answers::{
-    Answered, ATTEMPT, CHARGE, GENERATION, INSTANCE, SUBSCRIPTION, event_of_session, is_ours, read, receipt,
+    ATTEMPT, Answered, CHARGE, GENERATION, INSTANCE, SUBSCRIPTION, event_of_session, is_ours, read, receipt,
 };
 use super::close::{Closed, close};
 use super::settle::{Trace, commit, decide, settle_one};
@@ -26,7 +26,9 @@ use crate::billing::decline::Decline;
 use crate::billing::subscription::SubscriptionState;
 use crate::config::Preflight;
 use crate::store::{Claimed, NewAttempt, Prepared, Settlement};
-use crate::stripe::payment_intents::{ConfirmOffSession, CreateOffSession, PaymentIntent, PaymentIntentStatus};
+use crate::stripe::payment_intents::{
+    ConfirmOffSession, CreateOffSession, PaymentIntent, PaymentIntentStatus,
+};
 use crate::stripe::{Answer, Error};
 
 /// Limit: this many attempts are marked as sending together, so that the last of them leaves soon after the mark.
@@ -146,7 +148,8 @@ async fn begin(ctx: &Ctx, claimed: Claimed, now: Timestamp) -> Result<Begun> {
         ..settlement
     };
     let stripe_intent = living_intent(&charge);
-    let ready = Ready { claimed: Claimed { charge, ..claimed }, number: attempt.number, request, stripe_intent };
+    let ready =
+        Ready { claimed: Claimed { charge, ..claimed }, number: attempt.number, request, stripe_intent };
     Ok(Begun::Written(settlement, ready))
 }
 
@@ -164,8 +167,13 @@ fn request(
     number: u32,
     payment_method: &str,
 ) -> Prepared {
-    let key =
-        format!("recurd:{}:{}:{}:{}:{number}", ctx.instance, charge.id, charge.generation, operation.as_str());
+    let key = format!(
+        "recurd:{}:{}:{}:{}:{number}",
+        ctx.instance,
+        charge.id,
+        charge.generation,
+        operation.as_str()
+    );
     let (path, body) = match operation {
         Operation::Create => {
             let (instance, id) = (ctx.instance.to_string(), charge.id.to_string());
@@ -293,7 +301,9 @@ async fn find_forgotten(ctx: &Ctx, claimed: &Claimed, number: u32) -> Result<Opt
         return Ok(Some(Event::Answered { attempt: number, outcome }));
     }
     let sessions = ctx.stripe.list_checkout_sessions(&claimed.stripe_customer, since).await?;
-    for session in sessions.iter().filter(|one| one.metadata.get(CHARGE) == Some(&claimed.charge.id.to_string())) {
+    for session in
+        sessions.iter().filter(|one| one.metadata.get(CHARGE) == Some(&claimed.charge.id.to_string()))
+    {
         if let Some(event @ (Event::Paid(_) | Event::Pending)) = event_of_session(claimed, session, now) {
             return Ok(Some(event));
         }
@@ -303,8 +313,13 @@ async fn find_forgotten(ctx: &Ctx, claimed: &Claimed, number: u32) -> Result<Opt
     }
     let open = ours.iter().find(|intent| intent.status != PaymentIntentStatus::Canceled);
     Ok(open.map(|intent| {
-        let number_in = |name: &str| intent.metadata.get(name).and_then(|text| text.parse().ok()).unwrap_or(1);
-        Event::Adopt { payment_intent: intent.id.clone(), generation: number_in(GENERATION), attempt: number_in(ATTEMPT) }
+        let number_in =
+            |name: &str| intent.metadata.get(name).and_then(|text| text.parse().ok()).unwrap_or(1);
+        Event::Adopt {
+            payment_intent: intent.id.clone(),
+            generation: number_in(GENERATION),
+            attempt: number_in(ATTEMPT),
+        }
     }))
 }
 

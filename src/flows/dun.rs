@@ -33,7 +33,8 @@ async fn dun(ctx: &Ctx, claimed: Claimed, report: &mut Report) -> Result<()> {
         return Ok(());
     }
     let gives_up = matches!(&claimed.charge.state, State::PastDue { next } if next.action == Action::GiveUp);
-    let Some(claimed) = (if gives_up { without_collector(ctx, claimed, report).await? } else { Some(claimed) })
+    let Some(claimed) =
+        (if gives_up { without_collector(ctx, claimed, report).await? } else { Some(claimed) })
     else {
         return Ok(());
     };
@@ -47,7 +48,8 @@ async fn without_collector(ctx: &Ctx, claimed: Claimed, report: &mut Report) -> 
     let now = ctx.now();
     match close(ctx, &claimed, &collector).await? {
         Closed::Event(Event::CollectorDead) => {
-            let Ok(settlement) = decide(ctx, &claimed, &Event::CollectorDead, Trace::default(), now).await? else {
+            let Ok(settlement) = decide(ctx, &claimed, &Event::CollectorDead, Trace::default(), now).await?
+            else {
                 return Ok(None);
             };
             let settlement = settlement.keep_lease(&ctx.worker, ctx.lease_until());

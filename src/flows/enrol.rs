@@ -15,7 +15,9 @@ use crate::billing::calendar::Start;
 use crate::billing::charge::{Charge, State};
 use crate::billing::ids::{ChargeId, CustomerId, SubscriptionId};
 use crate::billing::subscription::{Frozen, SubscriptionState};
-use crate::store::{Customer, Enrolment, NewCharge, NewConsent, NewCustomer, NewEnrolment, NewSubscription, Subscription};
+use crate::store::{
+    Customer, Enrolment, NewCharge, NewConsent, NewCustomer, NewEnrolment, NewSubscription, Subscription,
+};
 use crate::stripe::checkout::{CreateSetupSession, SessionPage, SessionStatus};
 use crate::stripe::customers::CustomerFields;
 use crate::stripe::payment_methods::{AttachPaymentMethod, PaymentMethod};
@@ -43,7 +45,8 @@ pub struct Person {
 /// # Errors
 /// [`FlowError::Stripe`], [`FlowError::Store`]; [`FlowError::Refused`] for an unknown zone or address.
 pub async fn add_customer(ctx: &Ctx, person: &Person) -> Result<Customer> {
-    crate::billing::calendar::zone(&person.time_zone).map_err(|error| FlowError::Refused(error.to_string()))?;
+    crate::billing::calendar::zone(&person.time_zone)
+        .map_err(|error| FlowError::Refused(error.to_string()))?;
     crate::mail::Mailbox::new(None, &person.email)
         .map_err(|_| FlowError::Refused(format!("{:?} is not a mail address", person.email)))?;
     let stripe_customer = match &person.stripe_customer {
@@ -76,11 +79,18 @@ async fn create_at_stripe(ctx: &Ctx, person: &Person) -> Result<String> {
     // Not a time and not a counter: the same person entered twice within a day is one Stripe customer.
     let key = format!("recurd:{}:customer:{}", ctx.instance, hash(&body));
     let answer = ctx.stripe.create_customer(body, &key).await?;
-    answer.value.active().map(|customer| customer.id.clone()).ok_or_else(|| FlowError::Refused("Stripe answered with a deleted customer".into()))
+    answer
+        .value
+        .active()
+        .map(|customer| customer.id.clone())
+        .ok_or_else(|| FlowError::Refused("Stripe answered with a deleted customer".into()))
 }
 
 async fn find_customer(ctx: &Ctx, id: CustomerId) -> Result<Customer> {
-    ctx.store.find_customer(id).await?.ok_or_else(|| FlowError::Refused(format!("customer {id} is not in the database")))
+    ctx.store
+        .find_customer(id)
+        .await?
+        .ok_or_else(|| FlowError::Refused(format!("customer {id} is not in the database")))
 }
 
 /// Adds a subscription to a plan of the configuration. Adding the same one twice adds once.
@@ -95,7 +105,9 @@ pub async fn add_subscription(
     start: &str,
     state: SubscriptionState,
 ) -> Result<Subscription> {
-    let new = new_subscription(ctx, customer.customer_id(), &customer.time_zone, plan, quantity, start, state).await?;
+    let new =
+        new_subscription(ctx, customer.customer_id(), &customer.time_zone, plan, quantity, start, state)
+            .await?;
     ctx.store.add_subscriptions(std::slice::from_ref(&new), ctx.now()).await?;
     let found = ctx.store.find_subscription(new.id).await?;
     found.ok_or_else(|| FlowError::Refused(format!("subscription {} was not stored", new.id)))
@@ -118,12 +130,22 @@ pub async fn new_subscription(
     let terms = ctx.config.plans.get(plan).ok_or_else(|| unknown_plan(ctx, plan))?;
     terms.amount(quantity).map_err(|error| refuse(error.to_string()))?;
     let revision = ctx.store.ensure_plan(plan, terms, ctx.now()).await?;
-    let begins: Start = start.parse().map_err(|error: crate::billing::calendar::CalendarError| refuse(error.to_string()))?;
+    let begins: Start =
+        start.parse().map_err(|error: crate::billing::calendar::CalendarError| refuse(error.to_string()))?;
     let id = customer.subscription(plan, start);
     let frozen = Frozen::new(id, terms, begins, time_zone).map_err(|error| refuse(error.to_string()))?;
     let table = frozen.timetable(terms).map_err(|error| refuse(error.to_string()))?;
     let first_due_at = table.due_at(0).map_err(|error| refuse(error.to_string()))?;
-    Ok(NewSubscription { id, customer, plan: plan.to_owned(), revision: revision.revision, quantity, state, frozen, first_due_at })
+    Ok(NewSubscription {
+        id,
+        customer,
+        plan: plan.to_owned(),
+        revision: revision.revision,
+        quantity,
+        state,
+        frozen,
+        first_due_at,
+    })
 }
 
 fn unknown_plan(ctx: &Ctx, plan: &str) -> FlowError {
@@ -139,11 +161,14 @@ pub async fn open(ctx: &Ctx, customer: &Customer, subscription: Option<Subscript
     let id = Uuid::new_v4();
     let (instance, enrolment) = (ctx.instance.to_string(), id.to_string());
     let subscription_id = subscription.map(|id| id.to_string()).unwrap_or_default();
-    let metadata: Vec<(&str, &str)> =
-        [(INSTANCE, instance.as_str()), (ENROLMENT, enrolment.as_str()), (SUBSCRIPTION, subscription_id.as_str())]
-            .into_iter()
-            .filter(|(_, value)| !value.is_empty())
-            .collect();
+    let metadata: Vec<(&str, &str)> = [
+        (INSTANCE, instance.as_str()),
+        (ENROLMENT, enrolment.as_str()),
+        (SUBSCRIPTION, subscription_id.as_str()),
+    ]
+    .into_iter()
+    .filter(|(_, value)| !value.is_empty())
+    .collect();
     let (success, cancel) = return_urls(ctx, "saved")?;
     let body = CreateSetupSession {
         page: SessionPage {
@@ -170,7 +195,7 @@ pub async fn open(ctx: &Ctx, customer: &Customer, subscription: Option<Subscript
     };
     ctx.store.add_enrolment(&new, ctx.now()).await?;
     let session = ctx.stripe.create_checkout_session(body, &key).await?.value;
-    let url = session.url.as_ref().map(|url| url.as_str().to_owned());
+    let url = session.url.as_ref().map(|url| String::from(&**url));
     ctx.store.enrolment_opened(id, &session.id, url.as_deref(), Some(session.expires_at.as_second())).await?;
     url.ok_or_else(|| FlowError::Refused(format!("Stripe gave no address for {}", session.id)))
 }
@@ -250,7 +275,9 @@ pub enum Completed {
 /// # Errors
 /// [`FlowError::Stripe`], [`FlowError::Store`].
 pub async fn complete(ctx: &Ctx, session_id: &str) -> Result<Completed> {
-    let Some(enrolment) = ctx.store.enrolment_of_session(session_id).await? else { return Ok(Completed::Unknown) };
+    let Some(enrolment) = ctx.store.enrolment_of_session(session_id).await? else {
+        return Ok(Completed::Unknown);
+    };
     if enrolment.state == "complete" {
         return Ok(Completed::Saved);
     }
@@ -261,10 +288,11 @@ pub async fn complete(ctx: &Ctx, session_id: &str) -> Result<Completed> {
             ctx.store.finish_enrolment(&enrolment.id, "expired", ctx.now()).await?;
             return Ok(Completed::Expired);
         }
-        Some(SessionStatus::Open | SessionStatus::Other(_)) | None => return Ok(Completed::Open),
+        Some(SessionStatus::Open | SessionStatus::Unknown(_)) | None => return Ok(Completed::Open),
     }
     let setup = session.setup_intent.as_ref().and_then(|setup| setup.object());
-    let Some(method) = setup.and_then(|setup| setup.payment_method.as_ref()).and_then(|method| method.object())
+    let Some(method) =
+        setup.and_then(|setup| setup.payment_method.as_ref()).and_then(|method| method.object())
     else {
         return Ok(Completed::Open);
     };

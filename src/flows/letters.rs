@@ -9,8 +9,8 @@ use crate::billing::decline::{Class, Decline};
 use crate::billing::dunning::{Action, Finally, MailKind};
 use crate::config::Config;
 use crate::mail::{
-    Brand, Card, ChargeLine, Customer as Greeting, Ending, Link, MailContext, MailName, Mailbox, Next, NextWhat, Reason,
-    Tone, format,
+    Brand, Card, ChargeLine, Customer as Greeting, Ending, Link, MailContext, MailName, Mailbox, Next,
+    NextWhat, Reason, Tone, format,
 };
 use crate::store::{Claimed, Customer};
 
@@ -40,8 +40,10 @@ impl Letterhead {
             text.as_deref().map(Link::new).transpose().map_err(|error| format!("{key}: {error}"))
         };
         let from = mailbox("mail.from", &config.mail.from)?;
-        let reply_to = config.mail.reply_to.as_deref().map(|text| mailbox("mail.reply_to", text)).transpose()?;
-        let operator = config.mail.operator.as_deref().map(|text| mailbox("mail.operator", text)).transpose()?;
+        let reply_to =
+            config.mail.reply_to.as_deref().map(|text| mailbox("mail.reply_to", text)).transpose()?;
+        let operator =
+            config.mail.operator.as_deref().map(|text| mailbox("mail.operator", text)).transpose()?;
         let answers = reply_to.as_ref().unwrap_or(&from).email().to_owned();
         let brand = Brand {
             name: config.brand.name.clone(),
@@ -126,7 +128,9 @@ fn total(open: &[Claimed], locale: &str) -> Option<String> {
         return None;
     }
     let minor = open.iter().map(|one| one.charge.amount.minor()).sum();
-    crate::billing::money::Money::from_minor(minor, first.currency()).ok().map(|sum| format::amount(sum, locale))
+    crate::billing::money::Money::from_minor(minor, first.currency())
+        .ok()
+        .map(|sum| format::amount(sum, locale))
 }
 
 fn card(customer: &Customer) -> Option<Card> {

@@ -68,9 +68,11 @@ pub(super) fn charge(
         _ if amount.is_zero() => State::Settled { at: now },
         Fate::Due(at) => State::Due { at },
         Fate::Missed => State::Missed,
-        Fate::Ask => {
-            State::NeedsReview { attempt: None, since: now, why: "its period passed while nothing ran".to_owned() }
-        }
+        Fate::Ask => State::NeedsReview {
+            attempt: None,
+            since: now,
+            why: "its period passed while nothing ran".to_owned(),
+        },
     };
     Ok(NewCharge {
         charge: Charge {

@@ -42,7 +42,7 @@ pub struct Ctx {
     /// Stripe.
     pub stripe: Client,
     /// How mail leaves.
-    pub mailer: Mailer,
+    pub mailer: Arc<Mailer>,
     /// Mail and page texts.
     pub templates: Templates,
     /// What time it is.
@@ -87,7 +87,7 @@ impl Ctx {
     pub fn new(
         store: Store,
         stripe: Client,
-        mailer: Mailer,
+        mailer: Arc<Mailer>,
         templates: Templates,
         clock: Clock,
         config: Arc<Config>,
@@ -95,7 +95,18 @@ impl Ctx {
         head: Letterhead,
     ) -> Self {
         let worker = format!("worker-{}", uuid::Uuid::new_v4().simple()).into();
-        Self { store, stripe, mailer, templates, clock, config, instance, head: Arc::new(head), worker, plans: Arc::default() }
+        Self {
+            store,
+            stripe,
+            mailer,
+            templates,
+            clock,
+            config,
+            instance,
+            head: Arc::new(head),
+            worker,
+            plans: Arc::default(),
+        }
     }
 
     /// The present instant, whole seconds as the database keeps them.

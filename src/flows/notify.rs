@@ -182,7 +182,8 @@ async fn deliver(ctx: &Ctx, item: &OutboxItem, to: Mailbox, letter: Letter) -> R
             needs_operator: true,
         })
     };
-    let id = MessageId::new(&format!("<{}@{domain}>", item.id)).map_err(|error| unwritable(error.to_string()))?;
+    let id =
+        MessageId::new(&format!("<{}@{domain}>", item.id)).map_err(|error| unwritable(error.to_string()))?;
     let mail = Mail::new(id, ctx.head.from.clone(), to, letter, ctx.clock.now());
     let mut mail = mail.map_err(|error| unwritable(error.to_string()))?;
     mail.reply_to.clone_from(&ctx.head.reply_to);
@@ -214,7 +215,9 @@ async fn alarm(ctx: &Ctx, item: &OutboxItem, report: &mut Report) -> Result<Outb
 
 /// The card the customer just paid with is charged from now on.
 async fn adopt_card(ctx: &Ctx, item: &OutboxItem) -> Result<OutboxResult> {
-    let Some(customer) = item.customer else { return Ok(OutboxResult::Failed("it belongs to nobody".into())) };
+    let Some(customer) = item.customer else {
+        return Ok(OutboxResult::Failed("it belongs to nobody".into()));
+    };
     let method = ctx.stripe.retrieve_payment_method(&item.payload).await?.value;
     let Some(owner) = ctx.store.find_customer(customer).await? else {
         return Ok(OutboxResult::Dropped("the customer is gone".into()));
@@ -270,9 +273,10 @@ pub async fn mail_enrolment(ctx: &Ctx, customer: &Customer, url: &str, id: uuid:
     let refuse = |error: String| super::FlowError::Refused(error);
     let mut context = super::letters::bare(&ctx.head, customer);
     context.pay_url = Some(Link::new(url).map_err(|error| refuse(error.to_string()))?);
-    let letter =
-        letter::write(&ctx.templates, MailName::SaveCard, &context).map_err(|error| refuse(error.to_string()))?;
-    let to = Mailbox::of_customer(Some(&customer.name), &customer.email).map_err(|error| refuse(error.to_string()))?;
+    let letter = letter::write(&ctx.templates, MailName::SaveCard, &context)
+        .map_err(|error| refuse(error.to_string()))?;
+    let to = Mailbox::of_customer(Some(&customer.name), &customer.email)
+        .map_err(|error| refuse(error.to_string()))?;
     let item = OutboxItem {
         id,
         subject: id.to_string(),

@@ -160,7 +160,8 @@ async fn without_collector(ctx: &Ctx, claimed: Claimed) -> Result<Option<Claimed
     let now = ctx.now();
     match close(ctx, &claimed, &collector).await? {
         Closed::Event(Event::CollectorDead) => {
-            let Ok(settlement) = decide(ctx, &claimed, &Event::CollectorDead, Trace::default(), now).await? else {
+            let Ok(settlement) = decide(ctx, &claimed, &Event::CollectorDead, Trace::default(), now).await?
+            else {
                 return Ok(None);
             };
             let settlement: Settlement = settlement.keep_lease(&ctx.worker, ctx.lease_until());
@@ -181,7 +182,8 @@ async fn without_collector(ctx: &Ctx, claimed: Claimed) -> Result<Option<Claimed
 
 fn request(ctx: &Ctx, claimed: &Claimed, charge: &Charge, expires_at: Timestamp) -> Result<String> {
     let (success, cancel) = return_urls(ctx, "paid")?;
-    let (instance, id, generation) = (ctx.instance.to_string(), charge.id.to_string(), charge.generation.to_string());
+    let (instance, id, generation) =
+        (ctx.instance.to_string(), charge.id.to_string(), charge.generation.to_string());
     let subscription = charge.period.map(|(id, _)| id.to_string()).unwrap_or_default();
     let metadata: Vec<(&str, &str)> = [
         (INSTANCE, instance.as_str()),
@@ -231,7 +233,7 @@ async fn make(ctx: &Ctx, claimed: Claimed, key: &str, body: String) -> Result<Op
     let mut report = Report::default();
     match answer {
         Ok(answer) => {
-            let url = answer.value.url.as_ref().map(|url| url.as_str().to_owned());
+            let url = answer.value.url.as_ref().map(|url| String::from(&**url));
             let event = Event::LinkOpened { session: answer.value.id.clone() };
             if let Ok(settlement) = decide(ctx, &claimed, &event, Trace::default(), now).await? {
                 commit(ctx, &[settlement.with_session_url(url.clone())], &mut report, now).await?;

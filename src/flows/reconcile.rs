@@ -36,7 +36,9 @@ pub async fn run_once(ctx: &Ctx, limit: usize) -> Result<Report> {
 pub(super) async fn reconcile(ctx: &Ctx, claimed: &Claimed, report: &mut Report) -> Result<()> {
     match &claimed.charge.state {
         State::Collecting { attempt } => match attempt.phase {
-            Phase::Sending(sent) | Phase::Unknown(sent) => unknown(ctx, claimed, *attempt, sent, report).await,
+            Phase::Sending(sent) | Phase::Unknown(sent) => {
+                unknown(ctx, claimed, *attempt, sent, report).await
+            }
             Phase::Prepared { .. } => Ok(ctx.store.release_charge(&claimed.charge, None).await?),
         },
         State::LinkOpen { until, .. } => link(ctx, claimed, *until <= ctx.now(), report).await,
@@ -58,7 +60,13 @@ async fn rest(ctx: &Ctx, claimed: &Claimed) -> Result<()> {
     Ok(ctx.store.release_charge(&claimed.charge, until).await?)
 }
 
-async fn unknown(ctx: &Ctx, claimed: &Claimed, attempt: Attempt, sent: Sent, report: &mut Report) -> Result<()> {
+async fn unknown(
+    ctx: &Ctx,
+    claimed: &Claimed,
+    attempt: Attempt,
+    sent: Sent,
+    report: &mut Report,
+) -> Result<()> {
     if inquiry(&sent, ctx.now()) == Inquiry::Resend {
         let Some((claimed, result)) = resend(ctx, claimed, report).await? else { return Ok(()) };
         let now = ctx.now();
@@ -107,7 +115,11 @@ async fn known_stripe_charge(ctx: &Ctx, claimed: &Claimed) -> Option<String> {
 }
 
 /// A collector whose request never got an answer: Stripe's lists say whether it exists. `None`: not known yet.
-pub(super) async fn find_unnamed(ctx: &Ctx, claimed: &Claimed, collector: &Collector) -> Result<Option<Event>> {
+pub(super) async fn find_unnamed(
+    ctx: &Ctx,
+    claimed: &Claimed,
+    collector: &Collector,
+) -> Result<Option<Event>> {
     let since = look_since(&claimed.charge);
     let now = ctx.now();
     match collector.kind {

@@ -52,7 +52,9 @@ pub(super) async fn decide(
 
 fn decline_of(event: &Event) -> Option<&Decline> {
     match event {
-        Event::Answered { outcome: Outcome::Declined(decline), .. } | Event::Declined(decline) => Some(decline),
+        Event::Answered { outcome: Outcome::Declined(decline), .. } | Event::Declined(decline) => {
+            Some(decline)
+        }
         _ => None,
     }
 }
@@ -132,12 +134,19 @@ fn word(outcome: &Outcome) -> &'static str {
         Outcome::Declined(_) => "declined",
         Outcome::Processing { .. } => "processing",
         Outcome::Rejected(_) => "rejected",
-        Outcome::NotRun { .. } | Outcome::Unknown { .. } | Outcome::Missing | Outcome::CollectorDead => "void",
+        Outcome::NotRun { .. } | Outcome::Unknown { .. } | Outcome::Missing | Outcome::CollectorDead => {
+            "void"
+        }
     }
 }
 
 /// Writes a batch and counts what became of each charge.
-pub(super) async fn commit(ctx: &Ctx, batch: &[Settlement], report: &mut Report, now: Timestamp) -> Result<()> {
+pub(super) async fn commit(
+    ctx: &Ctx,
+    batch: &[Settlement],
+    report: &mut Report,
+    now: Timestamp,
+) -> Result<()> {
     let settled = ctx.store.settle(batch, now).await?;
     for one in batch {
         if settled.lost.contains(&one.charge.id) {

@@ -3,12 +3,14 @@
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::client::{Client, Endpoint};
+use super::client::{Answer, Client, Endpoint};
+use super::error::Error;
 use super::fields::{Identified, only_id, open_enum};
-use super::form::Form;
+use super::form::{Form, checked_id};
 use super::pages::Pages;
 
 const LIST: Endpoint = Endpoint("GET /v1/disputes");
+const RETRIEVE: Endpoint = Endpoint("GET /v1/disputes/{id}");
 
 open_enum! {
     /// How far a dispute has come.
@@ -66,6 +68,14 @@ impl Identified for Dispute {
 }
 
 impl Client {
+    /// One dispute.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn retrieve_dispute(&self, id: &str) -> Result<Answer<Dispute>, Error> {
+        self.get(RETRIEVE, format!("/v1/disputes/{}", checked_id(id)?)).await
+    }
+
     /// Every dispute of the account made since an instant, newest first, page by page.
     #[must_use]
     pub fn disputes_since(&self, created_from: Timestamp) -> Pages<Dispute> {

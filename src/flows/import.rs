@@ -1,0 +1,264 @@
+//! Import customers and subscriptions from CSV. The file is read twice: once to check every line, once to write.
+//! A file with a bad line changes nothing; a second import of the same file changes nothing either.
+
+use std::io::Read;
+
+use futures::{StreamExt, stream};
+use jiff::Timestamp;
+use serde::Deserialize;
+use uuid::Uuid;
+
+use super::enrol::new_subscription;
+use super::notify::card_of;
+use super::pay_link::hash;
+use super::{Ctx, FlowError, Result};
+use crate::billing::calendar::{Start, zone};
+use crate::billing::subscription::SubscriptionState;
+use crate::store::{Card, NewConsent, NewCustomer};
+
+/// The columns, in the order of the documentation. The order in the file does not matter.
+pub const HEADER: &str =
+    "customer,payment_method,email,name,locale,time_zone,plan,quantity,start,consent_at,consent_text";
+/// Limit: lines that are looked up at Stripe and written together.
+const LINES_TOGETHER: usize = 200;
+/// Limit: bad lines that are reported one by one.
+const BAD_LINES_MAX: usize = 100;
+
+/// One line of the file.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Line {
+    customer: String,
+    payment_method: String,
+    email: String,
+    name: String,
+    locale: String,
+    time_zone: String,
+    plan: String,
+    quantity: String,
+    start: String,
+    consent_at: String,
+    consent_text: String,
+}
+
+/// A line that cannot be imported.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct BadLine {
+    /// Number in the file, the header being 1.
+    pub line: u64,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// What an import did.
+#[derive(Clone, Debug, Default, serde::Serialize)]
+pub struct Imported {
+    /// Lines read.
+    pub lines: u64,
+    /// Customers that were new.
+    pub customers: u64,
+    /// Subscriptions that were new.
+    pub subscriptions: u64,
+    /// Lines that could not be imported. When there is one, nothing was imported.
+    pub bad: Vec<BadLine>,
+}
+
+/// Checks every line without Stripe and without writing. Returns how many lines there are, and the bad ones.
+///
+/// # Errors
+/// [`FlowError::Refused`] when the file is not CSV with the right header.
+pub fn check(ctx: &Ctx, reader: impl Read) -> Result<Imported> {
+    let mut imported = Imported::default();
+    let mut csv = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(reader);
+    check_header(&mut csv)?;
+    for (index, row) in csv.deserialize::<Line>().enumerate() {
+        imported.lines += 1;
+        let checked = row.map_err(|error| csv_reason(&error)).and_then(|line| check_line(ctx, &line));
+        if let Err(reason) = checked
+            && imported.bad.len() < BAD_LINES_MAX
+        {
+            imported.bad.push(BadLine { line: index as u64 + 2, reason });
+        }
+    }
+    Ok(imported)
+}
+
+fn check_header<R: Read>(csv: &mut csv::Reader<R>) -> Result<()> {
+    let found = csv.headers().map_err(|error| FlowError::Refused(csv_reason(&error)))?;
+    let missing: Vec<&str> = HEADER.split(',').filter(|name| !found.iter().any(|one| one == *name)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(FlowError::Refused(format!("the first line lacks {}; it must name: {HEADER}", missing.join(", "))))
+}
+
+fn csv_reason(error: &csv::Error) -> String {
+    match error.kind() {
+        csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
+            format!("{len} fields where the header has {expected_len}")
+        }
+        csv::ErrorKind::Utf8 { .. } => "not UTF-8".to_owned(),
+        csv::ErrorKind::Deserialize { err, .. } => err.to_string(),
+        _ => error.to_string(),
+    }
+}
+
+fn check_line(ctx: &Ctx, line: &Line) -> Result<(), String> {
+    if !line.customer.starts_with("cus_") {
+        return Err(format!("customer {:?} is not a Stripe customer id (cus_...)", line.customer));
+    }
+    if !line.payment_method.is_empty() && !line.payment_method.starts_with("pm_") {
+        return Err(format!("payment_method {:?} is not a Stripe id (pm_...)", line.payment_method));
+    }
+    crate::mail::Mailbox::new(None, &line.email)
+        .map_err(|_| format!("email {:?} is not a mail address", line.email))?;
+    zone(&line.time_zone).map_err(|error| error.to_string())?;
+    let terms = ctx
+        .config
+        .plans
+        .get(&line.plan)
+        .ok_or_else(|| format!("plan {:?} is not in the configuration", line.plan))?;
+    terms.amount(line.quantity()?).map_err(|error| error.to_string())?;
+    line.start.parse::<Start>().map_err(|error| error.to_string())?;
+    line.consent_at()?;
+    Ok(())
+}
+
+impl Line {
+    fn quantity(&self) -> Result<u32, String> {
+        if self.quantity.is_empty() {
+            return Ok(1);
+        }
+        let quantity = self.quantity.parse().ok().filter(|quantity| (1..=1_000_000).contains(quantity));
+        quantity
+            .ok_or_else(|| format!("quantity {:?} is not a whole number from 1 to 1000000", self.quantity))
+    }
+
+    fn consent_at(&self) -> Result<Option<Timestamp>, String> {
+        if self.consent_at.is_empty() {
+            return Ok(None);
+        }
+        let at = match self.consent_at.parse::<Start>() {
+            Ok(Start::Instant(at)) => Some(at),
+            Ok(Start::Date(date)) => date.to_zoned(jiff::tz::TimeZone::UTC).ok().map(|at| at.timestamp()),
+            Err(_) => None,
+        };
+        at.map(Some)
+            .ok_or_else(|| format!("consent_at {:?} is neither a date nor an instant", self.consent_at))
+    }
+}
+
+/// Imports a file that [`check`] found good. `progress` hears how many lines are done.
+///
+/// Crash: lines are written in groups, each line whole; importing again goes on where it stopped.
+///
+/// # Errors
+/// [`FlowError::Refused`] naming the line whose card Stripe does not know; groups before it are imported.
+pub async fn import(ctx: &Ctx, reader: impl Read, progress: impl Fn(u64)) -> Result<Imported> {
+    let mut imported = Imported::default();
+    let mut csv = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(reader);
+    let mut rows = csv.deserialize::<Line>();
+    loop {
+        let mut group = Vec::with_capacity(LINES_TOGETHER);
+        for row in rows.by_ref().take(LINES_TOGETHER) {
+            group.push(row.map_err(|error| FlowError::Refused(csv_reason(&error)))?);
+        }
+        if group.is_empty() {
+            return Ok(imported);
+        }
+        let first_line = imported.lines + 2;
+        imported.lines += group.len() as u64;
+        write_group(ctx, group, first_line, &mut imported).await?;
+        progress(imported.lines);
+        if !imported.bad.is_empty() {
+            return Ok(imported);
+        }
+    }
+}
+
+async fn write_group(ctx: &Ctx, group: Vec<Line>, first_line: u64, imported: &mut Imported) -> Result<()> {
+    let now = ctx.now();
+    let looked_up: Vec<(usize, Line, Result<Card, String>)> = stream::iter(group.into_iter().enumerate())
+        .map(|(index, line)| async move {
+            let card = find_card(ctx, &line).await;
+            (index, line, card)
+        })
+        .buffered(ctx.config.limits.concurrency)
+        .collect()
+        .await;
+    let bad =
+        |index: usize, reason: &String| BadLine { line: first_line + index as u64, reason: reason.clone() };
+    imported.bad.extend(
+        looked_up.iter().filter_map(|(index, _, card)| card.as_ref().err().map(|reason| bad(*index, reason))),
+    );
+    if !imported.bad.is_empty() {
+        return Ok(());
+    }
+    let mut customers = Vec::new();
+    let mut subscriptions = Vec::new();
+    for (_, line, _) in &looked_up {
+        let id = ctx.instance.customer(&line.customer);
+        customers.push(NewCustomer {
+            id,
+            stripe_customer: line.customer.clone(),
+            email: line.email.clone(),
+            name: line.name.clone(),
+            locale: if line.locale.is_empty() { "en".into() } else { line.locale.clone() },
+            time_zone: line.time_zone.clone(),
+        });
+        let quantity = line.quantity().map_err(FlowError::Refused)?;
+        let state = SubscriptionState::Active;
+        subscriptions.push(
+            new_subscription(ctx, id, &line.time_zone, &line.plan, quantity, &line.start, state).await?,
+        );
+    }
+    imported.customers += ctx.store.add_customers(&customers, now).await?;
+    for ((_, line, card), customer) in looked_up.iter().zip(&customers) {
+        if let Ok(card) = card {
+            remember(ctx, line, customer, card, now).await?;
+        }
+    }
+    // Last: a subscription that is there has its customer, card and consent.
+    imported.subscriptions += ctx.store.add_subscriptions(&subscriptions, now).await?;
+    Ok(())
+}
+
+async fn remember(ctx: &Ctx, line: &Line, customer: &NewCustomer, card: &Card, now: Timestamp) -> Result<()> {
+    let known = ctx.store.find_customer(customer.id).await?.and_then(|customer| customer.payment_method);
+    if known.is_none() {
+        ctx.store.set_default_card(customer.id, card).await?;
+    }
+    let Some(given_at) = line.consent_at().map_err(FlowError::Refused)? else { return Ok(()) };
+    let consent = NewConsent {
+        id: Uuid::new_v5(&customer.id.0, format!("import:{}:{}", line.plan, line.start).as_bytes()),
+        customer: customer.id,
+        subscription: Some(customer.id.subscription(&line.plan, &line.start)),
+        given_at,
+        how: "import",
+        text: line.consent_text.clone(),
+        text_sha256: hash(&line.consent_text),
+        session: None,
+        setup_intent: None,
+        payment_method: Some(card.payment_method.clone()),
+        mandate: None,
+    };
+    Ok(ctx.store.record_consent(&consent, now).await?)
+}
+
+/// The card of a line, as Stripe knows it: the named one, or the customer's newest.
+async fn find_card(ctx: &Ctx, line: &Line) -> Result<Card, String> {
+    let method = if line.payment_method.is_empty() {
+        let cards = ctx.stripe.list_cards(&line.customer).await.map_err(|error| error.to_string())?;
+        cards.into_iter().next().ok_or_else(|| format!("{} has no saved card", line.customer))?
+    } else {
+        ctx.stripe
+            .retrieve_payment_method(&line.payment_method)
+            .await
+            .map_err(|error| error.to_string())?
+            .value
+    };
+    if method.customer.as_deref() != Some(line.customer.as_str()) {
+        return Err(format!("{} does not belong to {}", method.id, line.customer));
+    }
+    card_of(&method).ok_or_else(|| format!("{} is no card", method.id))
+}

@@ -1,0 +1,247 @@
+//! Stripe's events: verified over the raw bytes, stored, acknowledged, and applied later by fetching the object.
+//! The payload itself never moves a charge.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::answers::{CHARGE, INSTANCE, event_of_intent, event_of_session};
+use super::settle::{Trace, settle_one};
+use super::{Ctx, Report, Result};
+use crate::billing::ids::ChargeId;
+use crate::store::{NewEvent, OutboxInsert, StoredEvent};
+use crate::stripe::webhook::{SignatureError, parse_event, verify};
+use crate::stripe::{Client, Error};
+
+/// Limit: how old (or how far in the future) a signature may be. <https://docs.stripe.com/webhooks#replay-attacks>
+const TOLERANCE: Duration = Duration::from_secs(300);
+/// Limit: an event that cannot be applied after this many tries waits for a person.
+const TRIES_MAX: i64 = 12;
+
+/// Why an event was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum Unacceptable {
+    /// Not signed by Stripe with one of our secrets.
+    #[error("the signature does not match")]
+    Signature(#[from] SignatureError),
+    /// Not an event.
+    #[error("{0}")]
+    Shape(String),
+    /// Of the other mode.
+    #[error("the event is of the other mode (livemode {0})")]
+    Mode(bool),
+    /// No secret is configured.
+    #[error("no webhook secret is configured: set stripe.webhook_secrets")]
+    NoSecret,
+    /// It could not be stored: Stripe must send it again.
+    #[error(transparent)]
+    Store(#[from] crate::store::StoreError),
+}
+
+/// Verifies and stores an event; afterwards it may be acknowledged. Returns whether it is new.
+///
+/// # Errors
+/// [`Unacceptable`]: answer 400, or 500 where the database failed.
+pub async fn accept(ctx: &Ctx, raw: &[u8], signature: &str) -> Result<bool, Unacceptable> {
+    let secrets = &ctx.config.stripe.webhook_secrets;
+    if secrets.is_empty() {
+        return Err(Unacceptable::NoSecret);
+    }
+    verify(raw, signature, secrets, ctx.clock.now(), TOLERANCE)?;
+    let event = parse_event(raw).map_err(|error| Unacceptable::Shape(error.to_string()))?;
+    if event.livemode != ctx.stripe.livemode() {
+        return Err(Unacceptable::Mode(event.livemode));
+    }
+    let new = NewEvent {
+        id: event.id.clone(),
+        kind: event.kind.clone(),
+        object_id: event.object_id.clone(),
+        object_type: event.object_type.clone(),
+        charge_id: event.metadata.get(CHARGE).cloned(),
+        created: event.created.as_second(),
+    };
+    Ok(ctx.store.store_event(&new, ctx.now()).await?)
+}
+
+/// Applies at most `limit` stored events.
+///
+/// # Errors
+/// [`super::FlowError::Store`].
+pub async fn run_once(ctx: &Ctx, limit: usize) -> Result<Report> {
+    let mut report = Report::default();
+    let events = ctx.store.claim_events(ctx.now(), ctx.lease_until(), limit).await?;
+    report.taken = events.len() as u64;
+    for event in events {
+        let (state, error, retry) = match apply_event(ctx, &event, &mut report).await {
+            Ok(Applied::Yes) => ("applied", None, None),
+            Ok(Applied::NotOurs) => ("ignored", None, None),
+            Ok(Applied::Busy) => ("pending", None, Some(again(ctx, event.tries))),
+            Err(error) if event.tries >= TRIES_MAX => {
+                report.problem(format!("event {} ({}): {error}", event.id, event.kind));
+                ("failed", Some(error.to_string()), None)
+            }
+            Err(error) => ("pending", Some(error.to_string()), Some(again(ctx, event.tries))),
+        };
+        report.count(state);
+        metrics::counter!("recurd_webhook_events_total", "result" => state).increment(1);
+        ctx.store.finish_event(&event.id, state, error.as_deref(), retry).await?;
+    }
+    Ok(report)
+}
+
+fn again(ctx: &Ctx, tries: i64) -> Timestamp {
+    let secs = 10_u64 << tries.clamp(0, 10);
+    ctx.now().checked_add(Duration::from_secs(secs.min(3600))).unwrap_or(Timestamp::MAX)
+}
+
+enum Applied {
+    Yes,
+    NotOurs,
+    /// A worker has the charge: look again soon.
+    Busy,
+}
+
+async fn apply_event(ctx: &Ctx, event: &StoredEvent, report: &mut Report) -> Result<Applied> {
+    let Some(id) = event.object_id.as_deref() else { return Ok(Applied::NotOurs) };
+    match (event.object_type.as_deref(), event.kind.as_str()) {
+        (Some("payment_intent"), _) => payment_intent(ctx, id, report).await,
+        (Some("checkout.session"), _) => session(ctx, id, report).await,
+        (Some("payment_method"), "payment_method.detached") => {
+            let forgotten = ctx.store.forget_card(id).await?;
+            Ok(if forgotten > 0 { Applied::Yes } else { Applied::NotOurs })
+        }
+        (Some("payment_method"), "payment_method.automatically_updated" | "payment_method.updated") => {
+            refresh_card(ctx, id).await
+        }
+        (Some("dispute"), "charge.dispute.created") => dispute(ctx, id).await,
+        (Some("customer"), "customer.deleted") => {
+            let held = ctx.store.hold_customer(id, Some("the customer was deleted at Stripe")).await?;
+            Ok(if held > 0 { Applied::Yes } else { Applied::NotOurs })
+        }
+        _ => Ok(Applied::NotOurs),
+    }
+}
+
+async fn payment_intent(ctx: &Ctx, id: &str, report: &mut Report) -> Result<Applied> {
+    let intent = ctx.stripe.retrieve_payment_intent(id).await?.value;
+    if intent.metadata.get(INSTANCE) != Some(&ctx.instance.to_string()) {
+        return Ok(Applied::NotOurs);
+    }
+    let Some(charge) = intent.metadata.get(CHARGE).and_then(|id| id.parse::<ChargeId>().ok()) else {
+        return Ok(Applied::NotOurs);
+    };
+    let Some(found) = ctx.store.find_charge(charge).await? else { return ghost(ctx, id).await };
+    let attempts = ctx.store.attempts(charge).await?;
+    let known = attempts.into_iter().rev().find_map(|attempt| attempt.stripe_charge);
+    if event_of_intent(&found, ctx.instance, &intent, known.as_deref(), ctx.now()).is_none()
+        || found.charge.state.is_terminal()
+    {
+        return Ok(Applied::Yes);
+    }
+    let Some(claimed) = ctx.store.claim_charge(charge, &ctx.worker, ctx.now(), ctx.lease_until()).await?
+    else {
+        return Ok(Applied::Busy);
+    };
+    match event_of_intent(&claimed, ctx.instance, &intent, known.as_deref(), ctx.now()) {
+        Some(event) => {
+            settle_one(ctx, &claimed, &event, Trace::default(), report).await?;
+        }
+        None => ctx.store.release_charge(&claimed.charge, None).await?,
+    }
+    Ok(Applied::Yes)
+}
+
+async fn session(ctx: &Ctx, id: &str, report: &mut Report) -> Result<Applied> {
+    if ctx.store.enrolment_of_session(id).await?.is_some() {
+        super::enrol::complete(ctx, id).await?;
+        return Ok(Applied::Yes);
+    }
+    let session = ctx.stripe.retrieve_checkout_session(id).await?.value;
+    if session.metadata.get(INSTANCE) != Some(&ctx.instance.to_string()) {
+        return Ok(Applied::NotOurs);
+    }
+    let Some(charge) = session.metadata.get(CHARGE).and_then(|id| id.parse::<ChargeId>().ok()) else {
+        return Ok(Applied::NotOurs);
+    };
+    let Some(found) = ctx.store.find_charge(charge).await? else { return ghost(ctx, id).await };
+    if found.charge.state.is_terminal() {
+        return Ok(Applied::Yes);
+    }
+    settle_session(ctx, charge, id, report).await
+}
+
+/// Settles a charge from the Session a customer came back from, or an event spoke of.
+async fn settle_session(ctx: &Ctx, charge: ChargeId, id: &str, report: &mut Report) -> Result<Applied> {
+    let Some(claimed) = ctx.store.claim_charge(charge, &ctx.worker, ctx.now(), ctx.lease_until()).await?
+    else {
+        return Ok(Applied::Busy);
+    };
+    let session = ctx.stripe.retrieve_checkout_session(id).await;
+    let current = claimed.charge.collector.as_ref().is_some_and(|one| one.stripe_id.as_deref() == Some(id));
+    let event = match &session {
+        Ok(session) => event_of_session(&claimed, &session.value, ctx.now()),
+        Err(_) => None,
+    };
+    // Only the living collector's death matters; a payment matters whoever took it.
+    let event = event.filter(|event| current || matches!(event, crate::billing::apply::Event::Paid(_)));
+    match event {
+        Some(event) => {
+            settle_one(ctx, &claimed, &event, Trace::default(), report).await?;
+        }
+        None => ctx.store.release_charge(&claimed.charge, None).await?,
+    }
+    session?;
+    Ok(Applied::Yes)
+}
+
+/// The customer came back from Stripe's page: find out what happened, without waiting for the event.
+///
+/// # Errors
+/// [`super::FlowError`].
+pub async fn returned(ctx: &Ctx, session: &str) -> Result<()> {
+    self::session(ctx, session, &mut Report::default()).await.map(|_| ())
+}
+
+/// Stripe knows an object of this instance that the database does not: the database is older than reality.
+async fn ghost(ctx: &Ctx, id: &str) -> Result<Applied> {
+    let text =
+        format!("Stripe knows {id} of this installation, but the database does not: was a backup restored?");
+    ctx.store.promise(&[OutboxInsert::alarm(id.to_owned(), "ghost", text, ctx.now())]).await?;
+    Ok(Applied::NotOurs)
+}
+
+async fn refresh_card(ctx: &Ctx, id: &str) -> Result<Applied> {
+    let method = ctx.stripe.retrieve_payment_method(id).await?.value;
+    let owner = method.customer.as_deref().map(|customer| ctx.instance.customer(customer));
+    let (Some(owner), Some(card)) = (owner, super::notify::card_of(&method)) else {
+        return Ok(Applied::NotOurs);
+    };
+    match ctx.store.find_customer(owner).await? {
+        Some(customer) if customer.payment_method.as_deref() == Some(id) => {
+            ctx.store.set_default_card(owner, &card).await?;
+            Ok(Applied::Yes)
+        }
+        Some(_) | None => Ok(Applied::NotOurs),
+    }
+}
+
+/// A disputed charge: nothing more is charged to this customer until a person decides.
+async fn dispute(ctx: &Ctx, id: &str) -> Result<Applied> {
+    let customer = disputed_customer(&ctx.stripe, id).await?;
+    let Some(customer) = customer else { return Ok(Applied::NotOurs) };
+    let why = format!("the cardholder disputes a charge ({id})");
+    if ctx.store.hold_customer(&customer, Some(&why)).await? == 0 {
+        return Ok(Applied::NotOurs);
+    }
+    let text = format!(
+        "dispute {id}: nothing more is charged to {customer} until `recurd customers release` is run"
+    );
+    ctx.store.promise(&[OutboxInsert::alarm(id.to_owned(), "dispute", text, ctx.now())]).await?;
+    Ok(Applied::Yes)
+}
+
+async fn disputed_customer(stripe: &Client, id: &str) -> Result<Option<String>, Error> {
+    let dispute = stripe.retrieve_dispute(id).await?.value;
+    let Some(charge) = dispute.charge else { return Ok(None) };
+    Ok(stripe.retrieve_charge(&charge).await?.value.customer)
+}
