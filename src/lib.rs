@@ -3,5 +3,6 @@
 
 pub mod billing;
 pub mod clock;
+pub mod http;
 pub mod mail;
 pub mod template;
