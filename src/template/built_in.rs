@@ -34,4 +34,13 @@ pub(super) const TEMPLATES: &[(&str, &str)] = &[
     ("mail/en/subscription_ended.subject", include_str!("../mail/templates/en/subscription_ended.subject")),
     ("mail/en/subscription_ended.txt", include_str!("../mail/templates/en/subscription_ended.txt")),
     ("mail/en/words.txt", include_str!("../mail/templates/en/words.txt")),
+    ("pages/en/base.html", include_str!("../http/pages/en/base.html")),
+    ("pages/en/card_saved.html", include_str!("../http/pages/en/card_saved.html")),
+    ("pages/en/error.html", include_str!("../http/pages/en/error.html")),
+    ("pages/en/not_found.html", include_str!("../http/pages/en/not_found.html")),
+    ("pages/en/pay.html", include_str!("../http/pages/en/pay.html")),
+    ("pages/en/save_card.html", include_str!("../http/pages/en/save_card.html")),
+    ("pages/en/thanks.html", include_str!("../http/pages/en/thanks.html")),
+    ("pages/en/too_many.html", include_str!("../http/pages/en/too_many.html")),
+    ("pages/en/words.html", include_str!("../http/pages/en/words.html")),
 ];

@@ -1,0 +1,3 @@
+//! What customers' browsers see.
+
+pub mod pages;
