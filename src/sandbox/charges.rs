@@ -96,7 +96,7 @@ impl Charge {
             "failure_message": decline.map(|decline| &decline.message), "fraud_details": {}, "livemode": false,
             "metadata": self.metadata, "on_behalf_of": null, "outcome": self.outcome(), "paid": paid,
             "payment_intent": self.payment_intent, "payment_method": self.payment_method,
-            "payment_method_details": self.details, "presentment_details": null, "radar_options": {},
+            "payment_method_details": self.details, "radar_options": {},
             "receipt_email": self.receipt_email, "receipt_number": null, "receipt_url": receipt,
             "refunded": self.amount_refunded == self.amount, "review": null, "shipping": null,
             "source_transfer": null, "statement_descriptor": null, "statement_descriptor_suffix": self.suffix,

@@ -148,7 +148,7 @@ pub(super) fn take(state: &mut State) -> Vec<Delivery> {
             due.push(at);
         }
     }
-    due.sort_by_key(|at| state.outgoing[*at].due_ms);
+    due.sort_by_key(|at| (state.outgoing[*at].due_ms, state.outgoing[*at].id));
     if state.options.webhooks.shuffle {
         for at in (1..due.len()).rev() {
             let other = usize::try_from(state.rng.next() % (at as u64 + 1)).unwrap_or(0);
@@ -196,7 +196,7 @@ pub(super) fn signature(secret: &str, at: i64, body: &[u8]) -> String {
 /// The endpoint took it, or the in-process caller did.
 pub(super) fn succeeded(state: &mut State, id: u64) {
     let Some(at) = state.outgoing.iter().position(|outgoing| outgoing.id == id) else { return };
-    let outgoing = state.outgoing.swap_remove(at);
+    let outgoing = state.outgoing.remove(at);
     if let Some(endpoint) = state.endpoints.get_mut(&outgoing.endpoint) {
         endpoint.failures = 0;
     }
