@@ -7,6 +7,7 @@ pub mod config;
 pub mod flows;
 pub mod http;
 pub mod mail;
+pub mod sandbox;
 pub mod store;
 pub mod stripe;
 pub mod template;
