@@ -1,5 +1,6 @@
 //! `recurd` collects recurring charges on Stripe from customers who are not present.
 #![forbid(unsafe_code)]
+#![recursion_limit = "256"]
 
 pub mod billing;
 pub mod clock;
