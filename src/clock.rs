@@ -33,6 +33,12 @@ impl Clock {
         Self(Source::Manual(Arc::new(AtomicI64::new(start.as_millisecond()))))
     }
 
+    /// A manual clock whose hand (Unix milliseconds) somebody else holds too.
+    #[must_use]
+    pub fn shared(hand: Arc<AtomicI64>) -> Self {
+        Self(Source::Manual(hand))
+    }
+
     /// The present instant.
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "this is the one place that may ask the system clock")]

@@ -5,6 +5,7 @@
 pub mod billing;
 pub mod clock;
 pub mod config;
+pub mod demo;
 pub mod flows;
 pub mod http;
 pub mod mail;

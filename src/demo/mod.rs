@@ -1,0 +1,11 @@
+//! The whole story on one machine: a sandbox, a fresh database, customers with cards of every temper, and 90 days
+//! of virtual time through the very flows that the daemon uses.
+
+mod audit;
+mod people;
+mod walk;
+pub mod world;
+
+pub use audit::{Audit, audit, shown};
+pub use walk::{DAYS, Walked, walk};
+pub use world::{InProcess, World, WorldOptions};
