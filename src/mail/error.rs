@@ -132,8 +132,7 @@ pub(super) fn judge(stage: Stage, code: Option<u16>, text: &str) -> SendError {
         enhanced,
         text: fit_for_logs(text),
         address_is_dead: refused && about_recipient && dead,
-        needs_operator: (refused && !about_recipient)
-            || (code.is_none() && matches!(stage, Stage::Auth | Stage::Tls)),
+        needs_operator: refused && !about_recipient,
     };
     match (stage, code) {
         (Stage::Body, None) => SendError::Unknown(failure),
@@ -142,6 +141,18 @@ pub(super) fn judge(stage: Stage, code: Option<u16>, text: &str) -> SendError {
         (Stage::Recipient, Some(500..)) if about_recipient => SendError::Permanent(failure),
         _ => SendError::Temporary(failure),
     }
+}
+
+/// What recurd itself refuses to go on with, such as a server without TLS: only a change of the set-up helps.
+pub(super) fn refuse(stage: Stage, text: &str) -> SendError {
+    SendError::Temporary(Failure {
+        stage,
+        code: None,
+        enhanced: None,
+        text: fit_for_logs(text),
+        address_is_dead: false,
+        needs_operator: true,
+    })
 }
 
 /// A failure without a server: a full disk, a mail that cannot be written.

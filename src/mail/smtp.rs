@@ -1,5 +1,6 @@
 //! SMTP, command by command, so that it is always known how far a mail came.
 
+use std::error::Error;
 use std::fmt;
 use std::future::Future;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use lettre::transport::smtp::response::Response;
 use secrecy::ExposeSecret;
 use tokio::sync::Mutex;
 
-use super::error::{MailError, SendError, Stage, fit_for_logs, judge};
+use super::error::{MailError, SendError, Stage, fit_for_logs, judge, refuse};
 use super::target::{Server, TlsMode};
 use crate::clock::Clock;
 
@@ -124,7 +125,7 @@ impl Smtp {
         match tls {
             TlsMode::Required if !connection.can_starttls() => {
                 let text = "the server does not offer STARTTLS, and recurd sends no mail unencrypted";
-                return Err(judge(Stage::Tls, None, text));
+                return Err(refuse(Stage::Tls, text));
             }
             TlsMode::Required | TlsMode::Opportunistic if connection.can_starttls() => {
                 let starting = connection.starttls(self.tls.clone(), &helo);
@@ -140,7 +141,7 @@ impl Smtp {
         let Some((user, password)) = &self.server.credentials else { return Ok(()) };
         if self.server.tls == TlsMode::Opportunistic && !connection.is_encrypted() {
             let text = "the server does not offer STARTTLS, and recurd sends no password unencrypted";
-            return Err(judge(Stage::Auth, None, text));
+            return Err(refuse(Stage::Auth, text));
         }
         let credentials = Credentials::new(user.clone(), password.expose_secret().to_owned());
         step(Stage::Auth, COMMAND_SECS_MAX, connection.auth(DEFAULT_MECHANISMS, &credentials)).await?;
@@ -177,14 +178,36 @@ async fn step<T>(
 ) -> Result<T, SendError> {
     match tokio::time::timeout(Duration::from_secs(secs_max), work).await {
         Ok(Ok(done)) => Ok(done),
-        Ok(Err(error)) => {
-            let code = error.status().map(u16::from);
-            let said = std::error::Error::source(&error).map(ToString::to_string);
-            let text = said.filter(|said| !said.is_empty()).unwrap_or_else(|| error.to_string());
-            Err(judge(stage, code, &text))
-        }
+        Ok(Err(error)) => Err(judge_answer(stage, &error)),
         Err(_) => Err(judge(stage, None, &format!("no answer within {secs_max} seconds"))),
     }
+}
+
+fn judge_answer(stage: Stage, error: &lettre::transport::smtp::Error) -> SendError {
+    let said = error.source().map(ToString::to_string).filter(|said| !said.is_empty());
+    let text = said.unwrap_or_else(|| error.to_string());
+    let code = error.status().map(u16::from);
+    if is_about_tls(error) {
+        return refuse(Stage::Tls, &text);
+    }
+    // The client library gives up by itself where no way of signing in is common to both sides.
+    if error.is_client() && stage == Stage::Auth {
+        return refuse(stage, &text);
+    }
+    judge(stage, code, &text)
+}
+
+/// A certificate nobody vouches for comes as an error of the connection when TLS starts with the first byte.
+fn is_about_tls(error: &lettre::transport::smtp::Error) -> bool {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        if error.is::<rustls::Error>() || inner.is_some_and(|inner| inner.is::<rustls::Error>()) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 fn tls_parameters(server: &Server) -> Result<TlsParameters, MailError> {

@@ -93,3 +93,15 @@ fn addresses_with_names_are_read() {
     let bare: Mailbox = " billing@acme.example ".parse().unwrap();
     assert_eq!((bare.name(), bare.email()), (None, "billing@acme.example"));
 }
+
+#[test]
+fn an_alarm_is_plain_text() {
+    let context: AlarmContext = serde_json::from_value(samples("mail", "operator_alarm")[0].clone()).unwrap();
+    let letter = write_alarm(&templates(), &context).unwrap();
+    let ops: Mailbox = "ops@acme.example".parse().unwrap();
+    let id = MessageId::new("<alarm.1@acme.example>").unwrap();
+    let mail = Mail::new(id, ops.clone(), ops, letter, clock().now()).unwrap();
+    let message = String::from_utf8(mail.to_bytes().unwrap()).unwrap();
+    assert!(message.contains("Content-Type: text/plain; charset=utf-8\r\n"), "{message}");
+    assert!(message.contains("Subject: [recurd acme-production] Stripe refuses our key\r\n"), "{message}");
+}
