@@ -3,6 +3,7 @@
 #![recursion_limit = "256"]
 
 pub mod billing;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod demo;
@@ -12,4 +13,5 @@ pub mod mail;
 pub mod sandbox;
 pub mod store;
 pub mod stripe;
+pub mod telemetry;
 pub mod template;

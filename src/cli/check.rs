@@ -1,0 +1,120 @@
+//! `recurd check` and `recurd migrate`.
+
+use anyhow::Result;
+use clap::Args;
+use secrecy::ExposeSecret;
+
+use super::{Exit, Global, setup, show};
+use crate::billing::calendar::Anchor;
+use crate::billing::money::Money;
+use crate::config::Config;
+use crate::flows::Letterhead;
+use crate::store::{Store, without_password};
+use crate::template::Templates;
+
+/// Arguments of `recurd check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// Print a JSON Schema of the configuration, for editors.
+    #[arg(long)]
+    schema: bool,
+}
+
+pub(super) fn check(global: &Global, args: &CheckArgs) -> Result<Exit> {
+    if args.schema {
+        println!("{}", Config::schema());
+        return Ok(Exit::Done);
+    }
+    let config = setup::config(global)?;
+    let templates = Templates::load(config.mail.templates.as_deref())?;
+    Letterhead::new(&config).map_err(crate::flows::FlowError::Refused)?;
+    if global.json {
+        show::json(&serde_json::json!({ "valid": true, "plans": config.plans, "dunning": config.dunning }));
+        return Ok(Exit::Done);
+    }
+    println!("{} is valid.\n", global.config.display());
+    println!("database   {}", without_password(config.database_url.expose_secret()));
+    let key = if config.stripe.secret_key.is_some() { "key given" } else { "no key given" };
+    println!("stripe     {} mode at {}, {key}", config.stripe.mode.as_str(), config.stripe.api_base);
+    println!("mail       {}", crate::store::without_password(&config.mail.url));
+    let links = config
+        .public_url
+        .as_ref()
+        .map_or("Stripe's own page in each mail".to_owned(), |url| format!("{url}/pay/..."));
+    println!("pay links  {links}");
+    let overridden: Vec<&str> = templates.overridden().collect();
+    if !overridden.is_empty() {
+        println!("templates  yours: {}", overridden.join(", "));
+    }
+    println!("\n{}", plans(&config));
+    println!("{}", ladder(&config));
+    Ok(Exit::Done)
+}
+
+fn plans(config: &Config) -> comfy_table::Table {
+    let rows = config.plans.iter().map(|(name, terms)| {
+        let price = terms
+            .currency
+            .parse()
+            .ok()
+            .and_then(|currency| Money::from_minor(terms.price_minor, currency).ok());
+        let anchor = match terms.anchor {
+            Anchor::Start => "the day it started".to_owned(),
+            Anchor::DayOfMonth(day) => format!("day {day}"),
+            Anchor::Weekday(day) => format!("weekday {day}"),
+        };
+        [
+            name.clone(),
+            terms.name.clone(),
+            price.map(|price| price.to_string()).unwrap_or_default(),
+            format!("every {}", terms.every),
+            anchor,
+            terms.trial.map(|trial| trial.to_string()).unwrap_or_else(|| "-".into()),
+            terms.installments.map(|count| count.to_string()).unwrap_or_else(|| "until canceled".into()),
+        ]
+    });
+    show::table(["plan", "name", "price", "interval", "on", "trial", "charges"], rows)
+}
+
+fn ladder(config: &Config) -> comfy_table::Table {
+    let mut day = 0.0_f64;
+    let mut rows: Vec<[String; 3]> = Vec::new();
+    for step in &config.dunning.steps {
+        #[expect(clippy::cast_precision_loss, reason = "days for a table, not money")]
+        let days = step.after_secs as f64 / 86_400.0;
+        day += days;
+        let what = match (step.retry, step.mail) {
+            (true, Some(mail)) => format!("try the card; if declined, mail {}", mail.as_str()),
+            (true, None) => "try the card".to_owned(),
+            (false, Some(mail)) => format!("mail {}", mail.as_str()),
+            (false, None) => "nothing".to_owned(),
+        };
+        rows.push([format!("day {day}"), what, String::new()]);
+    }
+    #[expect(clippy::cast_precision_loss, reason = "days for a table, not money")]
+    let end = day + config.dunning.finally_after_secs as f64 / 86_400.0;
+    rows.push([
+        format!("day {end}"),
+        format!("{:?}", config.dunning.finally).to_lowercase(),
+        "the end".into(),
+    ]);
+    show::table(["after a decline", "what happens", ""], rows)
+}
+
+pub(super) async fn migrate(global: &Global) -> Result<Exit> {
+    let config = setup::config(global)?;
+    let store = Store::open(config.database_url.expose_secret()).await?;
+    let before = store.schema_version().await?;
+    store.migrate().await?;
+    let now = Store::known_schema_version();
+    let from = before.map_or("empty".to_owned(), |version| format!("version {version}"));
+    if global.json {
+        show::json(&serde_json::json!({ "before": before, "now": now }));
+    } else if before == Some(now) {
+        println!("The schema is up to date (version {now}).");
+    } else {
+        println!("The schema went from {from} to version {now}.");
+    }
+    store.close().await;
+    Ok(Exit::Done)
+}

@@ -1,0 +1,116 @@
+//! The command line: a file per verb.
+
+mod check;
+mod demo;
+mod run;
+mod setup;
+mod show;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::flows::Job;
+use crate::telemetry::LogFormat;
+
+/// Collects recurring charges on Stripe from customers who are not present, and never twice.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true)]
+pub struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options of every command.
+#[derive(Clone, Debug, Args)]
+pub struct Global {
+    /// The configuration file.
+    #[arg(long, short, global = true, env = "RECURD_CONFIG", default_value = "schedules.toml")]
+    config: PathBuf,
+    /// How log lines on standard error look.
+    #[arg(long, global = true, value_enum, default_value_t, env = "RECURD_LOG_FORMAT")]
+    log_format: LogFormat,
+    /// Answer with JSON instead of text and tables.
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Watch the whole story: a sandbox, customers with cards of every temper, 90 days in seconds.
+    Demo(demo::DemoArgs),
+    /// Check the configuration and say what was understood.
+    Check(check::CheckArgs),
+    /// Bring the database schema up to date.
+    Migrate,
+    /// Do everything that is due once, then exit.
+    Run(run::RunArgs),
+    /// Play Stripe on this machine, for development and tests.
+    Sandbox(demo::SandboxArgs),
+}
+
+/// How a command ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Work done; declines are work.
+    Done,
+    /// A person should look.
+    Person,
+    /// Called wrongly.
+    Usage,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        match exit {
+            Exit::Done => Self::SUCCESS,
+            Exit::Person => Self::from(1),
+            Exit::Usage => Self::from(2),
+        }
+    }
+}
+
+impl Cli {
+    /// How log lines look.
+    #[must_use]
+    pub fn log_format(&self) -> LogFormat {
+        self.global.log_format
+    }
+}
+
+/// Carries a command out.
+pub async fn dispatch(cli: Cli) -> Exit {
+    let global = cli.global;
+    let done = match cli.command {
+        Command::Demo(args) => demo::demo(&global, args).await,
+        Command::Check(args) => check::check(&global, &args),
+        Command::Migrate => check::migrate(&global).await,
+        Command::Run(args) => run::run(&global, &args).await,
+        Command::Sandbox(args) => demo::sandbox(args).await,
+    };
+    match done {
+        Ok(exit) => exit,
+        Err(error) => {
+            eprintln!("recurd: {error:#}");
+            exit_of(&error)
+        }
+    }
+}
+
+/// A configuration or an argument that is wrong is the caller's; the rest is for a person to look at.
+fn exit_of(error: &anyhow::Error) -> Exit {
+    let usage = error.chain().any(|cause| {
+        cause.is::<crate::config::ConfigError>()
+            || matches!(cause.downcast_ref(), Some(crate::store::StoreError::Url(_)))
+            || matches!(cause.downcast_ref(), Some(crate::flows::FlowError::Refused(_)))
+    });
+    if usage { Exit::Usage } else { Exit::Person }
+}
+
+/// All jobs, or those that were named.
+fn jobs(named: &[Job]) -> Vec<Job> {
+    if named.is_empty() { Job::ALL.to_vec() } else { named.to_vec() }
+}

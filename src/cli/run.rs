@@ -1,0 +1,153 @@
+//! `recurd run`: everything that is due, once.
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+
+use anyhow::Result;
+use clap::Args;
+use serde::Serialize;
+
+use super::{Exit, Global, jobs, setup, show};
+use crate::billing::charge::Work;
+use crate::demo::shown;
+use crate::flows::{Ctx, Job, Report};
+
+/// Arguments of `recurd run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Only this job; may be given several times.
+    #[arg(long = "job", value_enum)]
+    jobs: Vec<Job>,
+    /// Say what would be done, and do nothing.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Limit: rounds of one job in one run, each of `limits.batch` items. More work waits for the next run.
+const ROUNDS_MAX: usize = 100_000;
+
+#[derive(Default, Serialize)]
+struct Answer {
+    jobs: BTreeMap<&'static str, Report>,
+    collected_minor: BTreeMap<String, i64>,
+    seconds: f64,
+}
+
+pub(super) async fn run(global: &Global, args: &RunArgs) -> Result<Exit> {
+    let ctx = setup::ctx(global).await?;
+    if args.dry_run {
+        return dry_run(global, &ctx).await;
+    }
+    let started = std::time::Instant::now();
+    let mut answer = Answer::default();
+    for job in jobs(&args.jobs) {
+        let report = drain(&ctx, job, !global.json).await?;
+        for (currency, minor) in &report.collected_minor {
+            *answer.collected_minor.entry((*currency).to_owned()).or_default() += minor;
+        }
+        let stopped = report.stopped.is_some();
+        answer.jobs.insert(job.as_str(), report);
+        if stopped {
+            break;
+        }
+    }
+    answer.seconds = started.elapsed().as_secs_f64();
+    let person = answer.jobs.values().any(Report::needs_a_person);
+    if global.json {
+        show::json(&answer);
+    } else {
+        print(&answer);
+    }
+    ctx.store.close().await;
+    Ok(if person { Exit::Person } else { Exit::Done })
+}
+
+/// Runs one job until nothing is left, and records the run.
+async fn drain(ctx: &Ctx, job: Job, bar: bool) -> Result<Report> {
+    let id = ctx.store.begin_run(job.as_str(), ctx.now()).await?;
+    ctx.store.heartbeat(ctx.now()).await?;
+    let bar = progress(ctx, job, bar).await?;
+    let mut all = Report::default();
+    let mut failed = None;
+    for _ in 0..ROUNDS_MAX {
+        match ctx.run_once(job, ctx.config.limits.batch).await {
+            Ok(report) => {
+                let (taken, stopped) = (report.taken, report.stopped.is_some());
+                bar.inc(taken);
+                all.merge(report);
+                if taken == 0 || stopped {
+                    break;
+                }
+            }
+            Err(error) => {
+                failed = Some(error);
+                break;
+            }
+        }
+    }
+    bar.finish_and_clear();
+    let text = serde_json::to_string(&all).unwrap_or_default();
+    let error = failed.as_ref().map(ToString::to_string);
+    ctx.store.finish_run(id, &text, error.as_deref(), ctx.now()).await?;
+    match failed {
+        Some(error) => Err(error.into()),
+        None => Ok(all),
+    }
+}
+
+async fn progress(ctx: &Ctx, job: Job, bar: bool) -> Result<indicatif::ProgressBar> {
+    if !bar || !std::io::stderr().is_terminal() {
+        return Ok(indicatif::ProgressBar::hidden());
+    }
+    let length = match job {
+        Job::Materialize => ctx.store.count_due_subscriptions(ctx.now()).await?,
+        Job::Collect => ctx.store.count_awake(Work::Collect, ctx.now()).await?,
+        Job::Dun => ctx.store.count_awake(Work::Dun, ctx.now()).await?,
+        Job::Reconcile => ctx.store.count_awake(Work::Reconcile, ctx.now()).await?,
+        Job::Receive | Job::Enrol | Job::Notify => 0,
+    };
+    if length == 0 {
+        return Ok(indicatif::ProgressBar::hidden());
+    }
+    Ok(show::progress(length.unsigned_abs(), job.as_str()))
+}
+
+fn print(answer: &Answer) {
+    let rows = answer.jobs.iter().map(|(job, report)| {
+        let outcomes: Vec<String> =
+            report.outcomes.iter().map(|(name, count)| format!("{count} {name}")).collect();
+        [(*job).to_owned(), report.taken.to_string(), outcomes.join(", ")]
+    });
+    println!("{}", show::table(["job", "taken", "what became of it"], rows));
+    let sums = shown(&answer.collected_minor);
+    println!(
+        "collected {} in {:.1} s",
+        if sums.is_empty() { "nothing".to_owned() } else { sums },
+        answer.seconds
+    );
+    for (job, report) in &answer.jobs {
+        for problem in &report.problems {
+            println!("{job}: {problem}");
+        }
+        if let Some(why) = &report.stopped {
+            println!("{job} stopped: {why}");
+        }
+    }
+}
+
+async fn dry_run(global: &Global, ctx: &Ctx) -> Result<Exit> {
+    let now = ctx.now();
+    let mut due = BTreeMap::new();
+    due.insert("materialize", ctx.store.count_due_subscriptions(now).await?);
+    due.insert("collect", ctx.store.count_awake(Work::Collect, now).await?);
+    due.insert("dun", ctx.store.count_awake(Work::Dun, now).await?);
+    due.insert("reconcile", ctx.store.count_awake(Work::Reconcile, now).await?);
+    due.insert("notify", ctx.store.outbox_backlog().await?.0);
+    if global.json {
+        show::json(&due);
+    } else {
+        let rows = due.iter().map(|(job, count)| [(*job).to_owned(), count.to_string()]);
+        println!("{}\nNothing was done.", show::table(["job", "would take"], rows));
+    }
+    Ok(Exit::Done)
+}

@@ -1,0 +1,37 @@
+//! How answers look: tables and sentences for people, JSON for programs.
+
+use comfy_table::{ContentArrangement, Table, presets};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+/// A table with a header line.
+pub(super) fn table<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(header);
+    for row in rows {
+        table.add_row(row);
+    }
+    table
+}
+
+/// Prints a value as JSON.
+pub(super) fn json(value: &impl Serialize) {
+    println!("{}", serde_json::to_string_pretty(value).unwrap_or_default());
+}
+
+/// A progress bar on standard error, on terminals only.
+pub(super) fn progress(length: u64, what: &'static str) -> ProgressBar {
+    let style = ProgressStyle::with_template("{msg} [{bar:40}] {pos}/{len} {eta}");
+    let bar = ProgressBar::new(length).with_message(what);
+    match style {
+        Ok(style) => bar.with_style(style.progress_chars("=> ")),
+        Err(_) => bar,
+    }
+}
+
+/// Unix seconds as an instant people can read.
+pub(super) fn instant(secs: i64) -> String {
+    jiff::Timestamp::from_second(secs)
+        .map_or_else(|_| secs.to_string(), |at| at.strftime("%Y-%m-%d %H:%M:%SZ").to_string())
+}

@@ -1,0 +1,39 @@
+//! Logs (to standard error; standard output belongs to the command's answer) and metrics.
+//!
+//! Field names: `charge.id`, `customer.id`, `subscription.id`, `stripe.request_id`, `job`. Never logged: keys, card
+//! data, mail addresses, link tokens, raw bodies.
+
+use std::sync::OnceLock;
+
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use tracing_subscriber::EnvFilter;
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// A JSON object a line.
+    Json,
+}
+
+/// Sets logging up, once per process. `RUST_LOG` chooses what is logged; default: warnings, and recurd's information
+/// in the daemon.
+pub fn init(format: LogFormat) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,recurd=warn"));
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    // A second initialisation (tests in one process) keeps the first.
+    let _ = match format {
+        LogFormat::Text => builder.try_init(),
+        LogFormat::Json => builder.json().try_init(),
+    };
+}
+
+static METRICS: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
+
+/// Installs the metrics recorder, once; `None` if another one is installed already.
+pub fn metrics() -> Option<&'static PrometheusHandle> {
+    METRICS.get_or_init(|| PrometheusBuilder::new().install_recorder().ok()).as_ref()
+}
