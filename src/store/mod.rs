@@ -36,7 +36,7 @@ pub use instance::{AuditEntry, Instance, Run};
 pub use links::LinkTarget;
 pub use outbox::{OutboxInsert, OutboxItem, OutboxKind, OutboxResult};
 pub use plans::PlanRevision;
-pub use reports::{Promise, Story, StoryLine, Totals};
+pub use reports::{Attention, Promise, Story, StoryLine, Totals};
 pub use settle::{CollectorChange, NetworkTry, Settled, Settlement};
 pub use subscriptions::{DueSubscription, Materialized, NewSubscription, Subscription};
 

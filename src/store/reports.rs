@@ -59,6 +59,15 @@ pub struct Promise {
     pub done_at: Option<i64>,
 }
 
+/// What waits for an answer.
+#[derive(Clone, Copy, Debug, FromRow, Serialize)]
+pub struct Attention {
+    /// Charges that wait for a person.
+    pub needs_review: i64,
+    /// Attempts without a known outcome.
+    pub unknown: i64,
+}
+
 /// Everything the database knows of what happened to a charge.
 #[derive(Clone, Debug, Serialize)]
 pub struct Story {
@@ -115,6 +124,16 @@ impl Store {
         let oldest: Option<i64> =
             on_db!(self, db => sqlx::query_scalar(OLDEST).bind(now.as_second()).fetch_one(db).await?);
         Ok(oldest.and_then(super::rows::instant))
+    }
+
+    /// How many charges wait for a person, and how many attempts have no known outcome.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Database`].
+    pub async fn attention(&self) -> Result<Attention> {
+        const COUNT: &str = "SELECT (SELECT COUNT(*) FROM charge WHERE state = 'needs_review') AS needs_review, \
+            (SELECT COUNT(*) FROM attempt WHERE finished_at IS NULL AND state = 'unknown') AS unknown";
+        Ok(on_db!(self, db => sqlx::query_as(COUNT).fetch_one(db).await?))
     }
 
     /// How many promises wait, and since when the oldest of them does.

@@ -1,0 +1,177 @@
+//! `recurd serve`: ticks, HTTP, readiness, watchdog, graceful stop. No billing knowledge.
+//!
+//! A tick is a wake-up and nothing more: what is due lives in the database, so missed, doubled and late ticks are harmless.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use sd_notify::NotifyState;
+use tokio::net::TcpListener;
+use tokio::sync::{Mutex, watch};
+use tokio_cron_scheduler::{Job as CronJob, JobScheduler};
+
+use crate::billing::charge::Work;
+use crate::flows::{Ctx, Job};
+
+/// Limit: rounds of one job in one tick; the next tick goes on.
+const ROUNDS_MAX: usize = 1000;
+/// How long in-flight work may take after a stop signal; Kubernetes and systemd wait longer.
+const GRACE: Duration = Duration::from_secs(25);
+
+/// Serves until SIGTERM or ctrl-c.
+///
+/// # Errors
+/// When the address is taken or a schedule is not understood.
+pub async fn serve(ctx: Ctx) -> Result<()> {
+    crate::telemetry::metrics();
+    let listener = TcpListener::bind(ctx.config.listen)
+        .await
+        .with_context(|| format!("cannot listen on {}", ctx.config.listen))?;
+    let (stop, stopping) = watch::channel(false);
+    let router = crate::http::router(ctx.clone())?;
+    let (mut scheduler, running) = schedule(&ctx, &stopping).await?;
+    scheduler.start().await?;
+    tracing::info!("recurd serves on {}", ctx.config.listen);
+    sd_notify::notify(&[NotifyState::Ready])?;
+    let watchdog = tokio::spawn(watchdog(ctx.clone(), stopping.clone()));
+    let mut stopped = stopping.clone();
+    let server = axum::serve(listener, router).with_graceful_shutdown(async move {
+        let _ = stopped.wait_for(|stop| *stop).await;
+    });
+    let server = tokio::spawn(server.into_future());
+    stop_signal().await?;
+    tracing::info!("Stopping: nothing new is claimed, what is in flight finishes");
+    sd_notify::notify(&[NotifyState::Stopping])?;
+    stop.send_replace(true);
+    scheduler.shutdown().await?;
+    let all = async {
+        for job in &running {
+            drop(job.lock().await);
+        }
+        let _ = server.await;
+    };
+    if tokio::time::timeout(GRACE, all).await.is_err() {
+        tracing::warn!("Some work did not finish in time; its leases run out and others go on");
+    }
+    watchdog.abort();
+    ctx.store.close().await;
+    Ok(())
+}
+
+type Running = Vec<Arc<Mutex<()>>>;
+
+async fn schedule(ctx: &Ctx, stopping: &watch::Receiver<bool>) -> Result<(JobScheduler, Running)> {
+    let scheduler = JobScheduler::new().await?;
+    let mut running = Vec::new();
+    for job in Job::ALL {
+        let Some(cron) = ctx.config.schedules.get(job.as_str()) else { continue };
+        let busy = Arc::new(Mutex::new(()));
+        running.push(busy.clone());
+        let (ctx, stopping) = (ctx.clone(), stopping.clone());
+        let tick = CronJob::new_async(cron.as_str(), move |_, _| {
+            let (ctx, busy, stopping) = (ctx.clone(), busy.clone(), stopping.clone());
+            Box::pin(async move {
+                // A tick that finds the last one still running has nothing to add.
+                let Ok(_only) = busy.try_lock_owned() else { return };
+                if let Err(error) = drain(&ctx, job, &stopping).await {
+                    tracing::error!(job = job.as_str(), "Job {} could not go on: {error:#}", job.as_str());
+                }
+            })
+        });
+        scheduler.add(tick.with_context(|| format!("schedules.{}: {cron:?}", job.as_str()))?).await?;
+    }
+    Ok((scheduler, running))
+}
+
+/// Runs one job until nothing is left, and records the run if it did something.
+///
+/// # Errors
+/// When the job could not go on.
+async fn drain(ctx: &Ctx, job: Job, stopping: &watch::Receiver<bool>) -> Result<()> {
+    let started = std::time::Instant::now();
+    ctx.store.heartbeat(ctx.now()).await?;
+    let mut all = crate::flows::Report::default();
+    let mut run = None;
+    for _ in 0..ROUNDS_MAX {
+        if *stopping.borrow() {
+            break;
+        }
+        let report = ctx.run_once(job, ctx.config.limits.batch).await?;
+        let (taken, stopped) = (report.taken, report.stopped.is_some());
+        all.merge(report);
+        if taken == 0 || stopped {
+            break;
+        }
+        if run.is_none() {
+            run = Some(ctx.store.begin_run(job.as_str(), ctx.now()).await?);
+        }
+    }
+    if let Some(id) = run {
+        let report = serde_json::to_string(&all)?;
+        ctx.store.finish_run(id, &report, all.stopped.as_deref(), ctx.now()).await?;
+        tracing::info!(job = job.as_str(), taken = all.taken, "Job {} took {}", job.as_str(), all.taken);
+    }
+    for problem in &all.problems {
+        tracing::error!(job = job.as_str(), "{problem}");
+    }
+    if let Some(why) = &all.stopped {
+        tracing::error!(job = job.as_str(), "Job {} stopped: {why}", job.as_str());
+    }
+    metrics::histogram!("recurd_run_duration_seconds", "job" => job.as_str())
+        .record(started.elapsed().as_secs_f64());
+    #[expect(clippy::cast_precision_loss, reason = "metrics are floats; seconds since 1970 fit exactly")]
+    metrics::gauge!("recurd_run_last_success_timestamp_seconds", "job" => job.as_str())
+        .set(ctx.clock.now_secs() as f64);
+    Ok(())
+}
+
+/// Tells systemd that we live, as long as the database answers.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "systemd's watchdog counts real seconds, whatever our clock says"
+)]
+async fn watchdog(ctx: Ctx, stopping: watch::Receiver<bool>) {
+    let Some(limit) = sd_notify::watchdog_enabled() else { return };
+    while !*stopping.borrow() {
+        tokio::time::sleep(limit / 3).await;
+        if ctx.store.instance(ctx.now()).await.is_ok() {
+            let _ = sd_notify::notify(&[NotifyState::Watchdog]);
+        }
+    }
+}
+
+async fn stop_signal() -> Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        interrupt = tokio::signal::ctrl_c() => interrupt?,
+    }
+    Ok(())
+}
+
+/// Reads the gauges afresh.
+#[expect(clippy::cast_precision_loss, reason = "metrics are floats; counts of rows fit exactly")]
+pub(crate) async fn gauges(ctx: &Ctx) {
+    let now = ctx.now();
+    if let Ok(due) = ctx.store.count_awake(Work::Collect, now).await {
+        metrics::gauge!("recurd_due_charges").set(due as f64);
+    }
+    if let Ok(oldest) = ctx.store.oldest_awake(now).await {
+        let age = oldest.map_or(0, |at| now.as_second() - at.as_second());
+        metrics::gauge!("recurd_overdue_seconds").set(age as f64);
+    }
+    if let Ok((count, oldest)) = ctx.store.outbox_backlog().await {
+        metrics::gauge!("recurd_outbox_pending").set(count as f64);
+        let age = oldest.map_or(0, |at| now.as_second() - at.as_second());
+        metrics::gauge!("recurd_outbox_oldest_seconds").set(age as f64);
+    }
+    if let Ok(attention) = ctx.store.attention().await {
+        metrics::gauge!("recurd_needs_review").set(attention.needs_review as f64);
+        metrics::gauge!("recurd_unknown_attempts").set(attention.unknown as f64);
+    }
+    if let Some(skew) = ctx.stripe.skew_secs() {
+        metrics::gauge!("recurd_stripe_clock_skew_seconds").set(skew as f64);
+    }
+}

@@ -1,0 +1,55 @@
+//! Where customers come back from Stripe's page. The same idempotent code as for the event runs, so that the page
+//! tells the truth even when the event is late.
+
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::Deserialize;
+
+use super::Http;
+use super::pages::{ErrorPage, ThanksPage};
+use crate::flows::enrol::Completed;
+use crate::flows::{enrol, receive};
+
+#[derive(Deserialize)]
+pub(super) struct Returned {
+    session_id: Option<String>,
+}
+
+impl Returned {
+    /// Stripe's session ids and nothing else.
+    fn session(&self) -> Option<&str> {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+        self.session_id
+            .as_deref()
+            .filter(|id| id.starts_with("cs_") && id.len() <= 255 && id.bytes().all(plain))
+    }
+}
+
+pub(super) async fn saved(State(http): State<Http>, Query(returned): Query<Returned>) -> Response {
+    let Some(session) = returned.session() else { return super::pay::not_found(State(http)).await };
+    match enrol::complete(&http.ctx, session).await {
+        Ok(Completed::Saved) => http.page(StatusCode::OK, http.pages.render_card_saved("en")),
+        Ok(Completed::Unknown) => super::pay::not_found(State(http)).await,
+        Ok(Completed::Open | Completed::Expired) => http
+            .page(StatusCode::OK, http.pages.render_error("en", &ErrorPage { path: None, reference: None })),
+        Err(error) => {
+            // The event or the next poll completes it.
+            tracing::warn!("An enrolment could not be completed on return: {error}");
+            http.page(StatusCode::OK, http.pages.render_card_saved("en"))
+        }
+    }
+}
+
+pub(super) async fn paid(State(http): State<Http>, Query(returned): Query<Returned>) -> Response {
+    let Some(session) = returned.session() else { return super::pay::not_found(State(http)).await };
+    if let Err(error) = receive::returned(&http.ctx, session).await {
+        // The event or reconcile settles it.
+        tracing::warn!("A payment could not be settled on return: {error}");
+    }
+    http.page(StatusCode::OK, http.pages.render_thanks("en", &ThanksPage { path: None }))
+}
+
+pub(super) async fn canceled(State(http): State<Http>) -> Response {
+    http.page(StatusCode::OK, http.pages.render_error("en", &ErrorPage { path: None, reference: None }))
+}
