@@ -1,10 +1,14 @@
 //! The command line: a file per verb.
 
+mod charges;
 mod check;
 mod demo;
+mod find;
+mod people;
 mod run;
 mod setup;
 mod show;
+mod status;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -46,8 +50,31 @@ enum Command {
     Check(check::CheckArgs),
     /// Bring the database schema up to date.
     Migrate,
+    /// Reach for everything the configuration names: database, Stripe, mail, clock.
+    Doctor,
     /// Do everything that is due once, then exit.
     Run(run::RunArgs),
+    /// Run as a daemon: cron ticks, webhook, pay pages, metrics.
+    Serve,
+    /// Customers and their import.
+    #[command(subcommand)]
+    Customers(people::CustomersCommand),
+    /// Subscriptions.
+    #[command(subcommand)]
+    Subscriptions(people::SubscriptionsCommand),
+    /// Let a customer save a card on Stripe's page (and pay the first period there).
+    #[command(visible_alias = "enrol")]
+    Enroll(people::EnrollArgs),
+    /// Charges.
+    #[command(subcommand)]
+    Charges(charges::ChargesCommand),
+    /// The story of a charge: what happened, why, what happens next and when.
+    Explain {
+        /// Our id or its beginning, or a pi_ or cs_ id.
+        id: String,
+    },
+    /// Where everything stands; exit code 1 when a person should look.
+    Status,
     /// Play Stripe on this machine, for development and tests.
     Sandbox(demo::SandboxArgs),
 }
@@ -89,6 +116,14 @@ pub async fn dispatch(cli: Cli) -> Exit {
         Command::Check(args) => check::check(&global, &args),
         Command::Migrate => check::migrate(&global).await,
         Command::Run(args) => run::run(&global, &args).await,
+        Command::Doctor => status::doctor(&global).await,
+        Command::Serve => serve(&global).await,
+        Command::Customers(command) => people::customers(&global, command).await,
+        Command::Subscriptions(command) => people::subscriptions(&global, command).await,
+        Command::Enroll(args) => people::enroll(&global, args).await,
+        Command::Charges(command) => charges::charges(&global, command).await,
+        Command::Explain { id } => charges::explain(&global, &id).await,
+        Command::Status => status::status(&global).await,
         Command::Sandbox(args) => demo::sandbox(args).await,
     };
     match done {
@@ -98,6 +133,11 @@ pub async fn dispatch(cli: Cli) -> Exit {
             exit_of(&error)
         }
     }
+}
+
+async fn serve(global: &Global) -> anyhow::Result<Exit> {
+    crate::daemon::serve(setup::ctx(global).await?).await?;
+    Ok(Exit::Done)
 }
 
 /// A configuration or an argument that is wrong is the caller's; the rest is for a person to look at.

@@ -35,3 +35,8 @@ pub(super) fn instant(secs: i64) -> String {
     jiff::Timestamp::from_second(secs)
         .map_or_else(|_| secs.to_string(), |at| at.strftime("%Y-%m-%d %H:%M:%SZ").to_string())
 }
+
+/// Who runs this command, for the audit trail.
+pub(super) fn who() -> String {
+    std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_else(|_| "operator".into())
+}

@@ -1,0 +1,347 @@
+//! `recurd charges` and `recurd explain`: why each charge is in its state.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::{Exit, Global, find, setup, show};
+use crate::billing::calendar::{Start, zone};
+use crate::billing::charge::{Phase, State};
+use crate::billing::dunning::Action;
+use crate::billing::money::Money;
+use crate::billing::unknown::{Inquiry, inquiry};
+use crate::flows::FlowError;
+use crate::flows::manage::{self, ChargeCommand};
+use crate::store::{ChargeFilter, Claimed, Story};
+
+/// `recurd charges ...`
+#[derive(Debug, Subcommand)]
+pub enum ChargesCommand {
+    /// List charges, newest due date first.
+    List(ListArgs),
+    /// Show one charge.
+    Show {
+        /// Our id or its beginning, or a pi_ or cs_ id.
+        id: String,
+    },
+    /// Add a one-off charge: a deposit's balance, a top-up.
+    Add(AddArgs),
+    /// Collect a charge now (also one that was missed, or waits for a person).
+    Collect(CommandArgs),
+    /// A charge will never be collected.
+    Cancel(CommandArgs),
+    /// A charge was paid by other means.
+    MarkPaid(CommandArgs),
+}
+
+/// Which charges.
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// Only in this state (due, past_due, paid, needs_review, ...).
+    #[arg(long)]
+    state: Option<String>,
+    /// Only of this customer.
+    #[arg(long)]
+    customer: Option<String>,
+    /// Skip this many.
+    #[arg(long, default_value_t = 0)]
+    offset: i64,
+    /// Show at most this many.
+    #[arg(long, default_value_t = 50)]
+    limit: i64,
+}
+
+/// A one-off charge.
+#[derive(Debug, Args)]
+pub struct AddArgs {
+    /// Who: our id, Stripe's id, or mail address.
+    #[arg(long)]
+    customer: String,
+    /// Decimal and currency, "120.00 EUR".
+    #[arg(long)]
+    amount: String,
+    /// Day (in the customer's zone, at nine) or instant.
+    #[arg(long)]
+    due: String,
+    /// What the customer reads it is for.
+    #[arg(long)]
+    description: String,
+    /// Your own reference: the same one again adds nothing. Default: due day and description.
+    #[arg(long)]
+    reference: Option<String>,
+}
+
+/// A command on one charge.
+#[derive(Debug, Args)]
+pub struct CommandArgs {
+    /// Our id or its beginning, or a pi_ or cs_ id.
+    id: String,
+    /// Why, for the audit trail.
+    #[arg(long, default_value = "")]
+    why: String,
+}
+
+/// A charge as JSON.
+#[derive(Serialize)]
+struct Row {
+    id: String,
+    customer: String,
+    subscription: Option<String>,
+    period_index: Option<u32>,
+    amount_minor: i64,
+    currency: &'static str,
+    state: &'static str,
+    due_at: i64,
+    description: String,
+    attempts: u32,
+    declines: u32,
+    next: String,
+}
+
+impl Row {
+    fn new(one: &Claimed) -> Self {
+        let charge = &one.charge;
+        Self {
+            id: charge.id.to_string(),
+            customer: charge.customer.to_string(),
+            subscription: charge.period.map(|(id, _)| id.to_string()),
+            period_index: charge.period.map(|(_, index)| index),
+            amount_minor: charge.amount.minor(),
+            currency: charge.amount.currency().code(),
+            state: charge.state.as_str(),
+            due_at: charge.due_at.as_second(),
+            description: charge.description.clone(),
+            attempts: charge.attempts,
+            declines: charge.dunning.map_or(0, |dunning| dunning.declines),
+            next: what_next(&charge.state),
+        }
+    }
+}
+
+pub(super) async fn charges(global: &Global, command: ChargesCommand) -> Result<Exit> {
+    match command {
+        ChargesCommand::List(args) => list(global, args).await?,
+        ChargesCommand::Show { id } => {
+            let store = setup::store(&setup::config(global)?).await?;
+            print(global, &[find::charge(&store, &id).await?]);
+        }
+        ChargesCommand::Add(args) => add(global, args).await?,
+        ChargesCommand::Collect(args) => on_one(global, args, ChargeCommand::CollectNow).await?,
+        ChargesCommand::Cancel(args) => on_one(global, args, ChargeCommand::Cancel).await?,
+        ChargesCommand::MarkPaid(args) => on_one(global, args, ChargeCommand::MarkPaid).await?,
+    }
+    Ok(Exit::Done)
+}
+
+async fn list(global: &Global, args: ListArgs) -> Result<()> {
+    let store = setup::store(&setup::config(global)?).await?;
+    let customer = match &args.customer {
+        Some(typed) => Some(find::customer(&store, typed).await?.customer_id()),
+        None => None,
+    };
+    let filter = ChargeFilter {
+        state: args.state,
+        customer,
+        subscription: None,
+        offset: args.offset,
+        limit: args.limit,
+    };
+    print(global, &store.list_charges(&filter).await?);
+    Ok(())
+}
+
+fn print(global: &Global, charges: &[Claimed]) {
+    let rows: Vec<Row> = charges.iter().map(Row::new).collect();
+    if global.json {
+        return show::json(&rows);
+    }
+    let rows = charges.iter().zip(rows).map(|(one, row)| {
+        let short = row.id.split('-').next().unwrap_or_default().to_owned();
+        [
+            short,
+            one.charge.amount.to_string(),
+            row.state.to_owned(),
+            show::instant(row.due_at),
+            row.description,
+            row.next,
+        ]
+    });
+    println!("{}", show::table(["id", "amount", "state", "due", "what for", "next"], rows));
+}
+
+async fn add(global: &Global, args: AddArgs) -> Result<()> {
+    let ctx = setup::ctx(global).await?;
+    let customer = find::customer(&ctx.store, &args.customer).await?;
+    let refuse = |error: String| FlowError::Refused(error);
+    let amount: Money =
+        args.amount.parse().map_err(|error: crate::billing::money::MoneyError| refuse(error.to_string()))?;
+    let start: Start = args
+        .due
+        .parse()
+        .map_err(|error: crate::billing::calendar::CalendarError| refuse(error.to_string()))?;
+    let due = match start {
+        Start::Instant(at) => at,
+        Start::Date(date) => {
+            let zone = zone(&customer.time_zone).map_err(|error| refuse(error.to_string()))?;
+            date.at(9, 0, 0, 0).to_zoned(zone)?.timestamp()
+        }
+    };
+    let reference =
+        args.reference.unwrap_or_else(|| format!("{} {} {}", args.due, args.amount, args.description));
+    let (id, new) =
+        manage::add_one_off(&ctx, customer.customer_id(), amount, due, &args.description, &reference).await?;
+    if global.json {
+        show::json(&serde_json::json!({ "id": id, "new": new }));
+    } else if new {
+        println!("Charge {id}: {amount} due {due}.");
+    } else {
+        println!("Charge {id} exists already; nothing was added.");
+    }
+    Ok(())
+}
+
+async fn on_one(global: &Global, args: CommandArgs, command: ChargeCommand) -> Result<()> {
+    let ctx = setup::ctx(global).await?;
+    let found = find::charge(&ctx.store, &args.id).await?;
+    manage::command(&ctx, found.charge.id, command, &show::who(), &args.why).await?;
+    let after = find::charge(&ctx.store, &found.charge.id.to_string()).await?;
+    print(global, &[after]);
+    Ok(())
+}
+
+/// What happens next, and when.
+fn what_next(state: &State) -> String {
+    let at = |at: &Timestamp| show::instant(at.as_second());
+    match state {
+        State::Due { at: due } => format!("collect from {}", at(due)),
+        State::Collecting { attempt } => match attempt.phase {
+            Phase::Prepared { not_before } => {
+                format!("send attempt {} from {}", attempt.number, at(&not_before))
+            }
+            Phase::Sending(_) => format!("attempt {} is on its way", attempt.number),
+            Phase::Unknown(sent) => match inquiry(&sent, sent.last_at) {
+                Inquiry::Resend => {
+                    format!("attempt {} has no answer: send it again with the same key", attempt.number)
+                }
+                Inquiry::Read => format!("attempt {} has no answer: ask Stripe", attempt.number),
+            },
+        },
+        State::PastDue { next } => match next.action {
+            Action::Collect => format!("try the card again {}", at(&next.at)),
+            Action::Remind => format!("next mail {}", at(&next.at)),
+            Action::GiveUp => format!("the ladder ends {}", at(&next.at)),
+        },
+        State::LinkOpen { until, .. } => format!("the customer may pay until {}", at(until)),
+        State::Processing { poll_at } => format!("ask Stripe again {}", at(poll_at)),
+        State::Closing { then, .. } => format!("becomes {} once nothing can take the money", then.as_str()),
+        State::NeedsReview { why, .. } => format!("a person must look: {why}"),
+        State::Missed => "nothing, until `recurd charges collect`".to_owned(),
+        State::Paid { .. } | State::Uncollectible { .. } | State::Canceled { .. } | State::Settled { .. } => {
+            "-".to_owned()
+        }
+    }
+}
+
+/// The story of a charge, in order.
+pub(super) async fn explain(global: &Global, typed: &str) -> Result<Exit> {
+    let store = setup::store(&setup::config(global)?).await?;
+    let found = find::charge(&store, typed).await?;
+    let story = store.story(found.charge.id).await?;
+    if global.json {
+        show::json(&serde_json::json!({ "charge": Row::new(&found), "story": story }));
+        return Ok(Exit::Done);
+    }
+    let charge = &found.charge;
+    println!("Charge {} is {}.", charge.id, charge.state.as_str());
+    println!(
+        "{} for {}, due {}.\n",
+        charge.amount,
+        charge.description,
+        show::instant(charge.due_at.as_second())
+    );
+    for (secs, sentences) in lines(&story) {
+        for sentence in sentences {
+            println!("{}  {sentence}", show::instant(secs));
+        }
+    }
+    println!("\nNext: {}.", what_next(&charge.state));
+    Ok(Exit::Done)
+}
+
+fn lines(story: &Story) -> BTreeMap<i64, Vec<String>> {
+    let mut lines: BTreeMap<i64, Vec<String>> = BTreeMap::new();
+    let mut say = |at: i64, sentence: String| lines.entry(at).or_default().push(sentence);
+    for collector in &story.collectors {
+        let what = collector.kind.replace('_', " ");
+        let id = collector.stripe_id.as_deref().unwrap_or("(no id yet)");
+        say(
+            collector.opened_at,
+            format!("{what} {id} may take the money (collector {})", collector.generation),
+        );
+        if let Some(at) = collector.closed_at {
+            say(at, format!("{what} {id} is {}", collector.state));
+        }
+    }
+    for attempt in &story.attempts {
+        say(
+            attempt.created_at,
+            format!(
+                "attempt {} was written down: {}, key {}",
+                attempt.number, attempt.operation, attempt.idempotency_key
+            ),
+        );
+        if let Some(at) = attempt.first_sent_at {
+            let times = if attempt.sends > 1 {
+                format!(" ({} times in all, same key)", attempt.sends)
+            } else {
+                String::new()
+            };
+            say(at, format!("attempt {} was sent{times}", attempt.number));
+        }
+        let reason =
+            attempt.decline().map(|decline| format!(": {} ({})", decline.reason(), decline.class().as_str()));
+        let request = attempt.request_id.as_ref().map(|id| format!(", request {id}")).unwrap_or_default();
+        match (attempt.finished_at, &attempt.error) {
+            (Some(at), _) => say(
+                at,
+                format!(
+                    "attempt {} {}{}{request}",
+                    attempt.number,
+                    attempt.state,
+                    reason.unwrap_or_default()
+                ),
+            ),
+            (None, Some(error)) => {
+                say(attempt.created_at, format!("attempt {} has no answer: {error}", attempt.number))
+            }
+            (None, None) => {}
+        }
+    }
+    for promise in &story.promises {
+        let what = promise.template.clone().unwrap_or_else(|| promise.kind.replace('_', " "));
+        say(promise.created_at, format!("{} {what} was promised", promise.kind.replace('_', " ")));
+        if let Some(at) = promise.done_at {
+            let why = promise.error.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+            let word = if promise.state == "done" { "sent" } else { promise.state.as_str() };
+            say(at, format!("{what} {word}{why}"));
+        }
+    }
+    for event in &story.events {
+        say(event.received_at, format!("Stripe's event {} ({}) came: {}", event.id, event.kind, event.state));
+    }
+    for entry in &story.audit {
+        say(
+            entry.at,
+            format!(
+                "{} {}{}",
+                entry.who,
+                entry.what,
+                if entry.detail.is_empty() { String::new() } else { format!(": {}", entry.detail) }
+            ),
+        );
+    }
+    lines
+}

@@ -1,0 +1,351 @@
+//! `recurd customers`, `recurd subscriptions`, `recurd enroll`.
+
+use std::fs::File;
+use std::io::IsTerminal;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use clap::{Args, Subcommand};
+
+use super::{Exit, Global, find, setup, show};
+use crate::billing::subscription::SubscriptionState;
+use crate::flows::enrol::{self, Person};
+use crate::flows::{FlowError, import, manage, notify};
+use crate::store::{Customer, Subscription};
+
+/// Limit: rows of a list, unless more are asked for.
+const ROWS: i64 = 50;
+
+/// `recurd customers ...`
+#[derive(Debug, Subcommand)]
+pub enum CustomersCommand {
+    /// Add a customer; at Stripe too, unless its Stripe id is given.
+    Add(PersonArgs),
+    /// Import customers, cards and subscriptions from a CSV file. A second import of the same file changes nothing.
+    Import(ImportArgs),
+    /// List customers.
+    List(PageArgs),
+    /// Show one customer: by our id (or its beginning), Stripe's id, or mail address.
+    Show {
+        /// Who.
+        customer: String,
+    },
+    /// Allow charging again after a dispute.
+    Release {
+        /// Who.
+        customer: String,
+    },
+}
+
+/// Who a customer is.
+#[derive(Debug, Args)]
+pub struct PersonArgs {
+    /// Mail address.
+    #[arg(long)]
+    email: String,
+    /// Display name.
+    #[arg(long, default_value = "")]
+    name: String,
+    /// Stripe's customer id (cus_...); without it a Stripe customer is created.
+    #[arg(long)]
+    stripe_customer: Option<String>,
+    /// Language tag.
+    #[arg(long, default_value = "en")]
+    locale: String,
+    /// IANA time zone.
+    #[arg(long, default_value = "UTC")]
+    time_zone: String,
+}
+
+/// Arguments of an import.
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// The file; its first line names the columns customer, payment_method, email, name, locale, time_zone, plan,
+    /// quantity, start, consent_at, consent_text.
+    file: PathBuf,
+    /// Check every line and import nothing.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Which rows of a list.
+#[derive(Debug, Args)]
+pub struct PageArgs {
+    /// Skip this many.
+    #[arg(long, default_value_t = 0)]
+    offset: i64,
+    /// Show at most this many.
+    #[arg(long, default_value_t = ROWS)]
+    limit: i64,
+}
+
+/// `recurd subscriptions ...`
+#[derive(Debug, Subcommand)]
+pub enum SubscriptionsCommand {
+    /// Put a customer on a plan. Without a saved card it waits for one: see `recurd enroll`.
+    Add {
+        /// Who: our id, Stripe's id, or mail address.
+        #[arg(long)]
+        customer: String,
+        /// Plan of the configuration.
+        #[arg(long)]
+        plan: String,
+        /// Units.
+        #[arg(long, default_value_t = 1)]
+        quantity: u32,
+        /// First day (2026-01-31) or instant; default: today.
+        #[arg(long)]
+        start: Option<String>,
+    },
+    /// List subscriptions.
+    List(PageArgs),
+    /// Show one subscription.
+    Show {
+        /// Id or its beginning.
+        id: String,
+    },
+    /// Stop charging until it is resumed.
+    Pause(WhyArgs),
+    /// Charge again.
+    Resume {
+        /// Id or its beginning.
+        id: String,
+    },
+    /// End it, with its open charges.
+    Cancel(WhyArgs),
+}
+
+/// A command with a reason.
+#[derive(Debug, Args)]
+pub struct WhyArgs {
+    /// Id or its beginning.
+    id: String,
+    /// Why, for the audit trail.
+    #[arg(long, default_value = "")]
+    why: String,
+}
+
+/// Arguments of `recurd enroll`.
+#[derive(Debug, Args)]
+pub struct EnrollArgs {
+    #[command(flatten)]
+    person: PersonArgs,
+    /// Plan that becomes active with the card; without one only the card is saved.
+    #[arg(long)]
+    plan: Option<String>,
+    /// Units.
+    #[arg(long, default_value_t = 1)]
+    quantity: u32,
+    /// First day or instant; default: today.
+    #[arg(long)]
+    start: Option<String>,
+    /// The customer pays the first period on the page; the card is saved with it.
+    #[arg(long, requires = "plan")]
+    pay_now: bool,
+    /// Mail the link instead of printing it.
+    #[arg(long)]
+    mail: bool,
+}
+
+impl PersonArgs {
+    fn person(&self) -> Person {
+        Person {
+            stripe_customer: self.stripe_customer.clone(),
+            email: self.email.clone(),
+            name: self.name.clone(),
+            locale: self.locale.clone(),
+            time_zone: self.time_zone.clone(),
+        }
+    }
+}
+
+pub(super) async fn customers(global: &Global, command: CustomersCommand) -> Result<Exit> {
+    match command {
+        CustomersCommand::Add(args) => {
+            let ctx = setup::ctx(global).await?;
+            let customer = enrol::add_customer(&ctx, &args.person()).await?;
+            show_customers(global, std::slice::from_ref(&customer));
+        }
+        CustomersCommand::Import(args) => return import_file(global, &args).await,
+        CustomersCommand::List(page) => {
+            let store = setup::store(&setup::config(global)?).await?;
+            show_customers(global, &store.list_customers(page.offset, page.limit).await?);
+        }
+        CustomersCommand::Show { customer } => {
+            let store = setup::store(&setup::config(global)?).await?;
+            let customer = find::customer(&store, &customer).await?;
+            let subscriptions = store.list_subscriptions(Some(customer.customer_id()), 0, ROWS).await?;
+            if global.json {
+                show::json(&serde_json::json!({ "customer": customer, "subscriptions": subscriptions }));
+            } else {
+                show_customers(global, &[customer]);
+                show_subscriptions(global, &subscriptions);
+            }
+        }
+        CustomersCommand::Release { customer } => {
+            let store = setup::store(&setup::config(global)?).await?;
+            let customer = find::customer(&store, &customer).await?;
+            store.hold_customer(&customer.stripe_customer, None).await?;
+            let now = crate::clock::Clock::system().now();
+            store.audit(&show::who(), "release", &customer.id, "", now).await?;
+            println!("Customer {} may be charged again.", customer.id);
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn show_customers(global: &Global, customers: &[Customer]) {
+    if global.json {
+        return show::json(&customers);
+    }
+    let rows = customers.iter().map(|one| {
+        let card = match (&one.card_brand, &one.card_last4, &one.payment_method) {
+            (Some(brand), Some(last4), Some(_)) => format!("{brand} {last4}"),
+            _ => "no card".to_owned(),
+        };
+        let note = one
+            .hold_why
+            .clone()
+            .unwrap_or_else(|| if one.mail_state == "dead" { "mail bounces".into() } else { String::new() });
+        [one.id.clone(), one.stripe_customer.clone(), one.email.clone(), one.name.clone(), card, note]
+    });
+    println!("{}", show::table(["id", "stripe customer", "email", "name", "card", ""], rows));
+}
+
+fn show_subscriptions(global: &Global, subscriptions: &[Subscription]) {
+    if global.json {
+        return show::json(&subscriptions);
+    }
+    let rows = subscriptions.iter().map(|one| {
+        [
+            one.id.clone(),
+            format!("{} r{} x{}", one.plan, one.revision, one.quantity),
+            one.state.clone(),
+            one.next_due_at.map(show::instant).unwrap_or_else(|| "-".into()),
+            one.time_zone.clone(),
+            one.end_reason.clone().unwrap_or_default(),
+        ]
+    });
+    println!("{}", show::table(["id", "plan", "state", "next due", "time zone", ""], rows));
+}
+
+async fn import_file(global: &Global, args: &ImportArgs) -> Result<Exit> {
+    let ctx = setup::ctx(global).await?;
+    let open = || File::open(&args.file).with_context(|| format!("cannot read {}", args.file.display()));
+    let file = args.file.display();
+    let checked = import::check(&ctx, open()?).with_context(|| file.to_string())?;
+    if !checked.bad.is_empty() || args.dry_run {
+        return Ok(report_import(global, &checked, &file.to_string(), true));
+    }
+    let hidden = global.json || !std::io::stderr().is_terminal();
+    let bar = if hidden { indicatif::ProgressBar::hidden() } else { show::progress(checked.lines, "import") };
+    let imported = import::import(&ctx, open()?, |lines| bar.set_position(lines)).await?;
+    bar.finish_and_clear();
+    let exit = report_import(global, &imported, &file.to_string(), false);
+    ctx.store.close().await;
+    Ok(exit)
+}
+
+fn report_import(global: &Global, imported: &import::Imported, file: &str, checked_only: bool) -> Exit {
+    if global.json {
+        show::json(imported);
+    } else {
+        for bad in &imported.bad {
+            eprintln!("{file}:{}: {}", bad.line, bad.reason);
+        }
+        match (imported.bad.len(), checked_only) {
+            (0, true) => println!("{} lines are good. Nothing was imported.", imported.lines),
+            (0, false) => println!(
+                "{} lines: {} new customers, {} new subscriptions.",
+                imported.lines, imported.customers, imported.subscriptions
+            ),
+            (bad, true) => eprintln!("{bad} of {} lines are bad. Nothing was imported.", imported.lines),
+            (bad, false) => eprintln!(
+                "{bad} lines are bad; what stands before them was imported. Mend them and import again."
+            ),
+        }
+    }
+    if imported.bad.is_empty() { Exit::Done } else { Exit::Usage }
+}
+
+pub(super) async fn subscriptions(global: &Global, command: SubscriptionsCommand) -> Result<Exit> {
+    match command {
+        SubscriptionsCommand::List(page) => {
+            let store = setup::store(&setup::config(global)?).await?;
+            show_subscriptions(global, &store.list_subscriptions(None, page.offset, page.limit).await?);
+        }
+        SubscriptionsCommand::Show { id } => {
+            let store = setup::store(&setup::config(global)?).await?;
+            show_subscriptions(global, &[find::subscription(&store, &id).await?]);
+        }
+        SubscriptionsCommand::Add { customer, plan, quantity, start } => {
+            let ctx = setup::ctx(global).await?;
+            let customer = find::customer(&ctx.store, &customer).await?;
+            let start = start.unwrap_or_else(|| today(&ctx.clock.now()));
+            let state = if customer.payment_method.is_some() {
+                SubscriptionState::Active
+            } else {
+                SubscriptionState::Pending
+            };
+            let added = enrol::add_subscription(&ctx, &customer, &plan, quantity, &start, state).await?;
+            show_subscriptions(global, &[added]);
+        }
+        SubscriptionsCommand::Pause(args) => {
+            let ctx = setup::ctx(global).await?;
+            let found = find::subscription(&ctx.store, &args.id).await?;
+            manage::pause(&ctx, found.subscription_id(), &show::who(), &args.why).await?;
+            println!("Subscription {} is paused.", found.id);
+        }
+        SubscriptionsCommand::Resume { id } => {
+            let ctx = setup::ctx(global).await?;
+            let found = find::subscription(&ctx.store, &id).await?;
+            manage::resume(&ctx, found.subscription_id(), &show::who()).await?;
+            println!("Subscription {} is active.", found.id);
+        }
+        SubscriptionsCommand::Cancel(args) => {
+            let ctx = setup::ctx(global).await?;
+            let found = find::subscription(&ctx.store, &args.id).await?;
+            let report = manage::cancel(&ctx, found.subscription_id(), &show::who(), &args.why).await?;
+            println!("Subscription {} is canceled, and {} open charges end with it.", found.id, report.taken);
+        }
+    }
+    Ok(Exit::Done)
+}
+
+pub(super) async fn enroll(global: &Global, args: EnrollArgs) -> Result<Exit> {
+    let ctx = setup::ctx(global).await?;
+    let customer = enrol::add_customer(&ctx, &args.person.person()).await?;
+    let start = args.start.clone().unwrap_or_else(|| today(&ctx.clock.now()));
+    let subscription = match &args.plan {
+        Some(plan) => Some(
+            enrol::add_subscription(&ctx, &customer, plan, args.quantity, &start, SubscriptionState::Pending)
+                .await?,
+        ),
+        None => None,
+    };
+    let url = match &subscription {
+        Some(subscription) if subscription.state != "pending" => {
+            let text = format!("subscription {} is {} already", subscription.id, subscription.state);
+            return Err(FlowError::Refused(text).into());
+        }
+        Some(subscription) if args.pay_now => enrol::open_pay_now(&ctx, subscription).await?,
+        other => enrol::open(&ctx, &customer, other.as_ref().map(Subscription::subscription_id)).await?,
+    };
+    if args.mail {
+        notify::mail_enrolment(&ctx, &customer, &url, uuid::Uuid::new_v4()).await?;
+    }
+    if global.json {
+        show::json(
+            &serde_json::json!({ "customer": customer, "subscription": subscription, "url": url, "mailed": args.mail }),
+        );
+    } else if args.mail {
+        println!("The link was mailed to customer {}.", customer.id);
+    } else {
+        println!("{url}");
+    }
+    Ok(Exit::Done)
+}
+
+fn today(now: &jiff::Timestamp) -> String {
+    now.strftime("%Y-%m-%d").to_string()
+}
