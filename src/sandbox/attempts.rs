@@ -5,9 +5,9 @@ use serde_json::{Value, json};
 use super::charges::{self, Settled};
 use super::errors::ApiError;
 use super::faults::{Effect, millis};
+use super::intent::{PaymentIntent, Status, cancel_now, unexpected};
 use super::issuer::{self, Attempt, Decline, Verdict};
 use super::params::Params;
-use super::payment_intents::{PaymentIntent, Status, cancel_now, unexpected};
 use super::payment_methods;
 use super::state::{Job, State, in_path};
 
@@ -283,15 +283,19 @@ pub(super) fn finish_processing(state: &mut State, id: &str, verdict: Verdict) {
         return;
     };
     let Some(charge) = intent.latest_charge.clone() else { return };
-    match verdict {
-        Verdict::Decline(decline) => {
-            charges::finish(state, &charge, &Settled::Failed(decline.clone()));
-            fail_with(state, id, &decline, Some(charge));
-        }
-        Verdict::Approve | Verdict::Authenticate | Verdict::Processing { .. } => {
-            charges::finish(state, &charge, &Settled::Succeeded);
-            pay(state, id, charge, false);
-        }
+    let decline = match verdict {
+        Verdict::Approve => None,
+        Verdict::Decline(decline) => Some(decline),
+        // Nobody is there any more to authenticate, and nothing waits twice.
+        Verdict::Authenticate => Some(Decline::of("authentication_required")),
+        Verdict::Processing { .. } => Some(Decline::of("processing_error")),
+    };
+    if let Some(decline) = decline {
+        charges::finish(state, &charge, &Settled::Failed(decline.clone()));
+        fail_with(state, id, &decline, Some(charge));
+    } else {
+        charges::finish(state, &charge, &Settled::Succeeded);
+        pay(state, id, charge, false);
     }
     super::checkout_pay::after_processing(state, id);
 }

@@ -4,12 +4,13 @@ use serde_json::json;
 
 use super::attempts::{self, How};
 use super::cards::{self, CardKind};
-use super::checkout::{Mode, Progress, details_of};
+use super::checkout::details_of;
 use super::customers;
 use super::errors::ApiError;
+use super::intent::{self, Status};
 use super::params::Params;
-use super::payment_intents::{self, Status};
 use super::payment_methods;
+use super::session::{Mode, Progress};
 use super::setup_intents;
 use super::state::{State, in_path};
 
@@ -208,8 +209,7 @@ fn make_intent(state: &mut State, id: &str) -> Result<String, ApiError> {
     let (amount, currency) = (session.amount, session.currency.clone().unwrap_or_default());
     let customer = session.customer.clone();
     let data = Params(json!({ "payment_intent_data": session.params.get("payment_intent_data") }));
-    let intent =
-        payment_intents::insert(state, (amount, &currency), customer, &data, "payment_intent_data/")?;
+    let intent = intent::insert(state, (amount, &currency), customer, &data, "payment_intent_data/")?;
     if let Some(intent) = state.payment_intents.get_mut(&intent) {
         intent.session = Some(id.to_owned());
     }

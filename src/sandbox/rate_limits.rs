@@ -35,14 +35,23 @@ pub(super) struct Counters {
     by_intent: HashMap<String, u32>,
 }
 
-pub(super) fn check(state: &mut State, route: &Route, id: &str, request: &Request) -> Result<(), ApiError> {
-    if request.method == http::Method::POST && !id.is_empty() {
-        match state.locks.get(id) {
-            Some(until) if *until > state.now_ms => return Err(lock_timeout()),
-            Some(_) => drop(state.locks.remove(id)),
-            None => {}
-        }
+/// Refuses to change an object that an unanswered request still holds.
+pub(super) fn check_lock(state: &mut State, id: &str, request: &Request) -> Result<(), ApiError> {
+    if request.method != http::Method::POST {
+        return Ok(());
     }
+    match state.locks.get(id) {
+        Some(until) if *until > state.now_ms => Err(lock_timeout()),
+        Some(_) => {
+            state.locks.remove(id);
+            Ok(())
+        }
+        None => Ok(()),
+    }
+}
+
+/// Counts the request, and refuses it above the limits. Stripe does this before it looks at the key.
+pub(super) fn check(state: &mut State, route: &Route, id: &str) -> Result<(), ApiError> {
     let Some(limits) = state.options.rate_limits else { return Ok(()) };
     let second = state.now();
     let counters = &mut state.counters;
