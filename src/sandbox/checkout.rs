@@ -31,7 +31,7 @@ pub(super) fn create(state: &mut State, call: &Call<'_>) -> Answered {
         Mode::Payment => line_items::read(state, call, currency)?,
         Mode::Setup => (Vec::new(), currency),
     };
-    let amount = line_items.iter().map(LineItem::total).sum();
+    let amount = line_items.iter().fold(0, |sum: i64, item| sum.saturating_add(item.total()));
     if let (Mode::Payment, Some(currency)) = (mode, &currency) {
         amounts::check(amount, currency, "line_items")?;
     }

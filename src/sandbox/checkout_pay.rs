@@ -1,5 +1,7 @@
 //! What a person does on the Checkout page: give a card, authenticate, finish.
 
+use std::sync::Arc;
+
 use serde_json::json;
 
 use super::attempts::{self, How};
@@ -125,8 +127,8 @@ fn choose(state: &mut State, session: &str, entry: &CardEntry) -> Result<String,
     if let Some(card) = state.payment_methods.get_mut(&id) {
         (card.exp_month, card.exp_year) = expiry.unwrap_or((card.exp_month, card.exp_year));
         card.allow_redisplay = if entry.save { "always" } else { "limited" }.to_owned();
-        card.billing_details =
-            payment_methods::billing_details(&json!({ "email": entry.email, "name": entry.name }));
+        let details = payment_methods::billing_details(&json!({ "email": entry.email, "name": entry.name }));
+        card.billing_details = Arc::new(details);
     }
     Ok(id)
 }

@@ -67,8 +67,8 @@ pub(super) struct PaymentIntent {
     pub(super) confirms: u32,
     pub(super) confirms_max: u32,
     automatic: Value,
-    method_types: Value,
-    method_options: Value,
+    /// Of the card's options, the one that is shown.
+    three_d_secure: String,
     shipping: Value,
     transfer_group: Option<String>,
     secret: String,
@@ -105,7 +105,11 @@ impl PaymentIntent {
             "latest_charge": self.latest_charge, "livemode": false, "managed_payments": null,
             "metadata": self.metadata, "next_action": self.next_action, "on_behalf_of": null,
             "payment_method": self.payment_method, "payment_method_configuration_details": null,
-            "payment_method_options": self.method_options, "payment_method_types": self.method_types,
+            "payment_method_options": { "card": {
+                "installments": null, "mandate_options": null, "network": null,
+                "request_three_d_secure": self.three_d_secure,
+            } },
+            "payment_method_types": ["card"],
             "receipt_email": self.receipt_email, "review": null, "setup_future_usage": self.setup_future_usage,
             "shipping": self.shipping, "statement_descriptor": null, "statement_descriptor_suffix": self.suffix,
             "status": self.status.name(), "transfer_group": self.transfer_group,
@@ -148,7 +152,7 @@ pub(super) fn insert(
 ) -> Result<String, ApiError> {
     let owned = |name: &str| params.owned(&format!("{at}{name}"));
     let confirms_max = state.rng.between(CONFIRMS_MAX.0, CONFIRMS_MAX.1);
-    let card_options = params.get("payment_method_options/card");
+    let wish = params.owned("payment_method_options/card/request_three_d_secure");
     let intent = PaymentIntent {
         id: state.rng.id("pi_3"),
         created: state.now(),
@@ -174,19 +178,14 @@ pub(super) fn insert(
         confirms: 0,
         confirms_max: u32::try_from(confirms_max).unwrap_or(u32::MAX),
         automatic: automatic(params, at),
-        method_types: json!(["card"]),
-        method_options: json!({ "card": {
-            "installments": null, "mandate_options": null, "network": null,
-            "request_three_d_secure": card_options["request_three_d_secure"].as_str().unwrap_or("automatic"),
-        } }),
+        three_d_secure: wish.unwrap_or_else(|| "automatic".to_owned()),
         shipping: params.json("shipping"),
         transfer_group: owned("transfer_group"),
         secret: state.rng.text(25),
     };
     let id = intent.id.clone();
-    let shown = intent.render();
+    state.emit("payment_intent.created", &intent);
     state.payment_intents.insert(intent);
-    state.emit("payment_intent.created", &shown);
     Ok(id)
 }
 
@@ -216,6 +215,6 @@ pub(super) fn cancel_now(state: &mut State, id: &str, reason: Option<String>) {
     intent.canceled_at = Some(now);
     intent.cancellation_reason = reason;
     intent.next_action = None;
-    let shown = intent.render();
+    let shown = intent.clone();
     state.emit("payment_intent.canceled", &shown);
 }

@@ -27,7 +27,7 @@ pub(super) struct PaymentMethod {
     pub(super) exp_month: i64,
     pub(super) exp_year: i64,
     pub(super) fingerprint: String,
-    pub(super) billing_details: Value,
+    pub(super) billing_details: Arc<Value>,
     pub(super) metadata: Metadata,
     pub(super) allow_redisplay: String,
     /// Detached: never to be used again.
@@ -69,7 +69,7 @@ impl PaymentMethod {
             exp_month: 8,
             exp_year: year_of(now) + 4,
             fingerprint: format!("Fp{:014x}", hash([secret]) >> 8),
-            billing_details: billing_details(&Value::Null),
+            billing_details: Arc::new(billing_details(&Value::Null)),
             metadata: Metadata::new(),
             allow_redisplay: "unspecified".to_owned(),
             detached: false,
@@ -82,7 +82,7 @@ impl PaymentMethod {
     pub(super) fn render(&self) -> Value {
         json!({
             "id": self.id, "object": "payment_method", "allow_redisplay": self.allow_redisplay,
-            "billing_details": self.billing_details, "created": self.created, "customer": self.customer,
+            "billing_details": *self.billing_details, "created": self.created, "customer": self.customer,
             "customer_account": null, "livemode": false, "metadata": self.metadata, "type": "card",
             "card": {
                 "brand": self.brand, "checks": self.checks(), "country": self.kind.country,
@@ -199,7 +199,7 @@ pub(super) fn from_data(state: &mut State, params: &Params, at: &str) -> Result<
     let id = insert(state, kind);
     if let Some(card) = state.payment_methods.get_mut(&id) {
         card.metadata = metadata;
-        card.billing_details = billing_details(params.get(&path("billing_details")));
+        card.billing_details = Arc::new(billing_details(params.get(&path("billing_details"))));
         card.allow_redisplay =
             params.owned(&path("allow_redisplay")).unwrap_or_else(|| "unspecified".to_owned());
         card.exp_month = params.int(&path("card/exp_month")).unwrap_or(card.exp_month);
