@@ -267,7 +267,7 @@ pub(super) fn authenticated(state: &mut State, id: &str, passed: bool) -> Result
     if !passed {
         let mut decline = Decline::of("authentication_required");
         decline.code = "payment_intent_authentication_failure".to_owned();
-        decline.message = "We are unable to authenticate your payment method. Choose another one.".to_owned();
+        decline.message = "Your bank could not authenticate you. Please use another card.".to_owned();
         return Err(fail_with(state, id, &decline, None));
     }
     let Some(card) = intent.payment_method.clone() else { return Err(ApiError::server_error()) };

@@ -84,8 +84,8 @@ pub(super) fn chosen_card(
     let id = payment_methods::resolve(state, "payment_method", &text)?;
     let card = super::state::in_param(&state.payment_methods, "payment_method", &id)?;
     if card.detached {
-        let message = "The provided PaymentMethod was previously used without being attached to a Customer or was detached \
-                       from a Customer, and may not be used again. Attach a new one to a Customer first.";
+        let message =
+            "This PaymentMethod was detached, so it can never be charged again. Attach another one.";
         return Err(ApiError::param("payment_method", message));
     }
     match (&card.customer, customer) {
@@ -97,8 +97,7 @@ pub(super) fn chosen_card(
             Err(ApiError::param("payment_method", message).code("resource_missing"))
         }
         (Some(_), None) => {
-            let message = "The payment method you provided is attached to a customer, so for security purposes you must \
-                           provide the customer in the request.";
+            let message = "This PaymentMethod belongs to a customer: send `customer` as well.";
             Err(ApiError::param("payment_method", message))
         }
         _ => Ok(Some(id)),

@@ -94,7 +94,7 @@ pub(super) fn refusal(reason: &'static str) -> ApiError {
 }
 
 pub(super) fn lock_timeout() -> ApiError {
-    let message = "This object cannot be accessed right now because another request is using it.";
+    let message = "Another request holds this object at the moment.";
     let mut error = ApiError::new(429, "invalid_request_error", message).code("lock_timeout");
     error.should_retry = Some(true);
     error

@@ -213,7 +213,7 @@ pub(super) fn authenticated(state: &mut State, id: &str, passed: bool) -> Result
     }
     let mut decline = Decline::of("authentication_required");
     decline.code = "setup_intent_authentication_failure".to_owned();
-    decline.message = "We are unable to authenticate your payment method. Choose another one.".to_owned();
+    decline.message = "Your bank could not authenticate you. Please use another card.".to_owned();
     Err(fail(state, id, &decline))
 }
 
