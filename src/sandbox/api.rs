@@ -50,7 +50,9 @@ pub(super) fn answer(state: &mut State, request: &Request) -> Outcome {
             after(state, request, response, effect)
         }
     };
-    state.log.add(&state.call, state.now_ms, request, &outcome);
+    if !matches!(outcome.answer, Answer::NotSent) {
+        state.log.add(&state.call, state.now_ms, request, &outcome);
+    }
     outcome
 }
 
@@ -149,12 +151,13 @@ fn try_respond(state: &mut State, request: &Request) -> Result<Response, ApiErro
     auth::check_key(state, request)?;
     let version = auth::version(state, request)?;
     let (route, id) = router::find(request)?;
+    rate_limits::check(state, route, id)?;
     if let Found::Replay { mut response, first_request } = idempotency::look_up(state, request)? {
         response.set("original-request", &first_request);
         response.set("idempotent-replayed", "true");
         return Ok(response);
     }
-    rate_limits::check(state, route, id, request)?;
+    rate_limits::check_lock(state, id, request)?;
     let params = Arc::new(check_parameters(state, route, request, &version)?);
     let call = Call { id, path: request.path(), params: &params };
     let response = match (route.run)(state, &call) {
@@ -192,7 +195,8 @@ fn finish(state: &State, request: &Request, mut response: Response) -> Response 
     let request_id = state.call.request_id.as_deref().unwrap_or_default();
     response.set("request-id", request_id);
     response.set("date", &super::http::date(state.now()));
-    let version = request.header_text("stripe-version").unwrap_or(&state.options.api_version);
+    let asked = request.header_text("stripe-version").filter(|version| auth::is_version(version));
+    let version = asked.unwrap_or(&state.options.api_version);
     response.set("stripe-version", version);
     response.set("access-control-allow-origin", "*");
     response.set("cache-control", "no-cache, no-store");

@@ -5,9 +5,9 @@ use serde_json::{Value, json};
 use super::charges::{self, Settled};
 use super::errors::ApiError;
 use super::faults::{Effect, millis};
+use super::intent::{Status, cancel_now, unexpected};
 use super::issuer::{self, Attempt, Decline, Verdict};
 use super::params::Params;
-use super::payment_intents::{PaymentIntent, Status, cancel_now, unexpected};
 use super::payment_methods;
 use super::state::{Job, State, in_path};
 
@@ -144,7 +144,7 @@ fn settle(state: &mut State, id: &str, verdict: Verdict, how: &How) -> Result<()
                 intent.status = Status::Processing;
                 intent.processing_until = Some(until);
                 intent.latest_charge = Some(charge);
-                let shown = intent.render();
+                let shown = intent.clone();
                 state.emit("payment_intent.processing", &shown);
             }
             state.schedule(millis(after), Job::Finish { payment_intent: id.to_owned(), verdict: *then });
@@ -174,7 +174,7 @@ fn pay(state: &mut State, id: &str, charge: String, authenticated: bool) {
     if let (true, Some(card), Some(customer)) = (saves, card, customer) {
         save_card(state, &card, &customer, authenticated);
     }
-    if let Some(shown) = state.payment_intents.get(id).map(PaymentIntent::render) {
+    if let Some(shown) = state.payment_intents.get(id).cloned() {
         let kind =
             if manual { "payment_intent.amount_capturable_updated" } else { "payment_intent.succeeded" };
         state.emit(kind, &shown);
@@ -199,7 +199,7 @@ fn ask_holder(state: &mut State, id: &str, how: &How) -> Result<(), ApiError> {
     if let Some(intent) = state.payment_intents.get_mut(id) {
         intent.status = Status::RequiresAction;
         intent.next_action = Some(action);
-        let shown = intent.render();
+        let shown = intent.clone();
         state.emit("payment_intent.requires_action", &shown);
     }
     Ok(())
@@ -222,8 +222,8 @@ fn fail_with(state: &mut State, id: &str, decline: &Decline, charge: Option<Stri
     intent.processing_until = None;
     intent.latest_charge = charge.or(intent.latest_charge.take());
     intent.last_payment_error = Some(error.clone());
-    let shown = intent.render();
-    state.emit("payment_intent.payment_failed", &shown);
+    let (failed, shown) = (intent.clone(), intent.render());
+    state.emit("payment_intent.payment_failed", &failed);
     let mut answer = ApiError::new(402, "card_error", decline.message.clone()).kept(true);
     for (name, value) in error.as_object().into_iter().flatten() {
         answer = answer.with(name, value.clone());
@@ -267,7 +267,7 @@ pub(super) fn authenticated(state: &mut State, id: &str, passed: bool) -> Result
     if !passed {
         let mut decline = Decline::of("authentication_required");
         decline.code = "payment_intent_authentication_failure".to_owned();
-        decline.message = "We are unable to authenticate your payment method. Choose another one.".to_owned();
+        decline.message = "Your bank could not authenticate you. Please use another card.".to_owned();
         return Err(fail_with(state, id, &decline, None));
     }
     let Some(card) = intent.payment_method.clone() else { return Err(ApiError::server_error()) };
@@ -283,15 +283,19 @@ pub(super) fn finish_processing(state: &mut State, id: &str, verdict: Verdict) {
         return;
     };
     let Some(charge) = intent.latest_charge.clone() else { return };
-    match verdict {
-        Verdict::Decline(decline) => {
-            charges::finish(state, &charge, &Settled::Failed(decline.clone()));
-            fail_with(state, id, &decline, Some(charge));
-        }
-        Verdict::Approve | Verdict::Authenticate | Verdict::Processing { .. } => {
-            charges::finish(state, &charge, &Settled::Succeeded);
-            pay(state, id, charge, false);
-        }
+    let decline = match verdict {
+        Verdict::Approve => None,
+        Verdict::Decline(decline) => Some(decline),
+        // Nobody is there any more to authenticate, and nothing waits twice.
+        Verdict::Authenticate => Some(Decline::of("authentication_required")),
+        Verdict::Processing { .. } => Some(Decline::of("processing_error")),
+    };
+    if let Some(decline) = decline {
+        charges::finish(state, &charge, &Settled::Failed(decline.clone()));
+        fail_with(state, id, &decline, Some(charge));
+    } else {
+        charges::finish(state, &charge, &Settled::Succeeded);
+        pay(state, id, charge, false);
     }
     super::checkout_pay::after_processing(state, id);
 }

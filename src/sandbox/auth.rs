@@ -6,6 +6,7 @@ use super::errors::ApiError;
 use super::http::Request;
 use super::state::State;
 
+/// Oldest first, which is also the order of their texts.
 static VERSIONS: LazyLock<Vec<&'static str>> = LazyLock::new(|| {
     include_str!("../../data/stripe_versions.txt").lines().filter(|line| !line.starts_with('#')).collect()
 });
@@ -69,7 +70,7 @@ pub(super) fn version(state: &State, request: &Request) -> Result<String, ApiErr
     let Some(asked) = request.header_text("stripe-version") else {
         return Ok(state.options.api_version.clone());
     };
-    if VERSIONS.contains(&asked) {
+    if is_version(asked) {
         return Ok(asked.to_owned());
     }
     Err(ApiError::invalid(format!("Invalid Stripe API version: {asked}")))
@@ -77,12 +78,17 @@ pub(super) fn version(state: &State, request: &Request) -> Result<String, ApiErr
 
 /// Whether the sandbox knows this version.
 pub(super) fn is_version(text: &str) -> bool {
-    VERSIONS.contains(&text)
+    VERSIONS.binary_search(&text).is_ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn versions_are_in_order() {
+        assert!(VERSIONS.is_sorted() && is_version("2026-05-27.dahlia") && !is_version("2026-05-27"));
+    }
 
     #[test]
     fn basic_keys_are_read() {

@@ -258,13 +258,9 @@ pub(super) fn read(state: &State) -> Books {
             .iter()
             .map(super::payment_methods::PaymentMethod::row)
             .collect(),
-        payment_intents: state
-            .payment_intents
-            .iter()
-            .map(super::payment_intents::PaymentIntent::row)
-            .collect(),
+        payment_intents: state.payment_intents.iter().map(super::intent::PaymentIntent::row).collect(),
         setup_intents: state.setup_intents.iter().map(super::setup_intents::SetupIntent::row).collect(),
-        sessions: state.sessions.iter().map(super::checkout::Session::row).collect(),
+        sessions: state.sessions.iter().map(super::session::Session::row).collect(),
         charges: state.charges.iter().map(super::charges::Charge::row).collect(),
         refunds: state.refunds.iter().map(super::refunds::Refund::row).collect(),
         disputes: state.disputes.iter().map(super::disputes::Dispute::row).collect(),

@@ -8,6 +8,7 @@ use super::faults::millis;
 use super::issuer::Decline;
 use super::lists::{self, Query};
 use super::params::Metadata;
+use super::payment_methods::PaymentMethod;
 use super::state::{Job, State, in_path};
 use super::table::Record;
 
@@ -22,11 +23,8 @@ pub(super) struct Charge {
     description: Option<String>,
     metadata: Metadata,
     pub(super) payment_intent: String,
-    payment_method: String,
-    pub(super) fingerprint: String,
-    pub(super) effect: String,
-    details: Value,
-    billing_details: Value,
+    /// The card as it was then.
+    card: PaymentMethod,
     receipt_email: Option<String>,
     suffix: Option<String>,
     pub(super) result: Settled,
@@ -70,6 +68,11 @@ impl Charge {
         }
     }
 
+    /// What its card makes of it besides.
+    pub(super) fn effect(&self) -> &'static str {
+        &self.card.kind.effect
+    }
+
     fn decline(&self) -> Option<&Decline> {
         match &self.result {
             Settled::Failed(decline) => Some(decline),
@@ -89,14 +92,14 @@ impl Charge {
             "amount_captured": if self.captured { self.amount } else { 0 }, "amount_refunded": self.amount_refunded,
             "application": null, "application_fee": null, "application_fee_amount": null,
             "balance_transaction": booked.then(|| transaction_id(&self.id)),
-            "billing_details": self.billing_details, "calculated_statement_descriptor": descriptor,
+            "billing_details": *self.card.billing_details, "calculated_statement_descriptor": descriptor,
             "captured": self.captured, "created": self.created, "currency": self.currency, "customer": self.customer,
             "description": self.description, "disputed": self.disputed, "failure_balance_transaction": null,
             "failure_code": decline.map(|decline| &decline.code),
             "failure_message": decline.map(|decline| &decline.message), "fraud_details": {}, "livemode": false,
             "metadata": self.metadata, "on_behalf_of": null, "outcome": self.outcome(), "paid": paid,
-            "payment_intent": self.payment_intent, "payment_method": self.payment_method,
-            "payment_method_details": self.details, "radar_options": {},
+            "payment_intent": self.payment_intent, "payment_method": self.card.id,
+            "payment_method_details": self.card.details_for_charge(), "radar_options": {},
             "receipt_email": self.receipt_email, "receipt_number": null, "receipt_url": receipt,
             "refunded": self.amount_refunded == self.amount, "review": null, "shipping": null,
             "source_transfer": null, "statement_descriptor": null, "statement_descriptor_suffix": self.suffix,
@@ -105,7 +108,7 @@ impl Charge {
     }
 
     fn outcome(&self) -> Value {
-        let risk = if self.effect == "elevated_risk" { "elevated" } else { "normal" };
+        let risk = if self.effect() == "elevated_risk" { "elevated" } else { "normal" };
         let decline = match &self.result {
             Settled::Succeeded => {
                 return json!({
@@ -124,7 +127,7 @@ impl Charge {
                 "advice_code": null, "network_advice_code": null, "network_decline_code": null,
             });
         }
-        let is_mastercard = self.details["card"]["brand"] == "mastercard";
+        let is_mastercard = self.card.brand == "mastercard";
         json!({
             "type": "issuer_declined", "network_status": "declined_by_network", "reason": decline.decline_code,
             "risk_level": risk, "advice_code": decline.advice_code,
@@ -141,8 +144,8 @@ impl Charge {
             created: self.created,
             payment_intent: self.payment_intent.clone(),
             customer: self.customer.clone(),
-            payment_method: self.payment_method.clone(),
-            fingerprint: self.fingerprint.clone(),
+            payment_method: self.card.id.clone(),
+            fingerprint: self.card.fingerprint.clone(),
             amount: self.amount,
             amount_refunded: self.amount_refunded,
             currency: self.currency.clone(),
@@ -162,8 +165,8 @@ const BOOKED_AFTER_MS: i64 = 2_000;
 pub(super) fn insert(state: &mut State, intent: &str, result: &Settled, on_session: bool) -> String {
     let id = state.rng.id("ch_3");
     let Some(intent) = state.payment_intents.get(intent) else { return id };
-    let card_id = intent.payment_method.clone().unwrap_or_default();
-    let card = state.payment_methods.get(&card_id);
+    let card = intent.payment_method.as_deref().and_then(|card| state.payment_methods.get(card));
+    let Some(card) = card else { return id };
     let paid = *result == Settled::Succeeded;
     let charge = Charge {
         id: id.clone(),
@@ -175,11 +178,7 @@ pub(super) fn insert(state: &mut State, intent: &str, result: &Settled, on_sessi
         description: intent.description.clone(),
         metadata: intent.metadata.clone(),
         payment_intent: intent.id.clone(),
-        fingerprint: card.map(|card| card.fingerprint.clone()).unwrap_or_default(),
-        effect: card.map(|card| card.kind.effect.clone()).unwrap_or_default(),
-        details: card.map_or(Value::Null, super::payment_methods::PaymentMethod::details_for_charge),
-        billing_details: card.map_or(Value::Null, |card| card.billing_details.clone()),
-        payment_method: card_id,
+        card: card.clone(),
         receipt_email: intent.receipt_email.clone(),
         suffix: intent.suffix.clone(),
         result: result.clone(),
@@ -199,7 +198,7 @@ fn announce(state: &mut State, charge: &Charge) {
         Settled::Pending => "charge.pending",
         Settled::Failed(_) => "charge.failed",
     };
-    state.emit(kind, &charge.render());
+    state.emit(kind, charge);
     if charge.result == Settled::Succeeded {
         if charge.booked_at.is_none() && charge.captured {
             state.schedule(BOOKED_AFTER_MS, Job::Book { charge: charge.id.clone() });
@@ -213,7 +212,7 @@ fn follow(state: &mut State, charge: &Charge) {
     let delay_ms = millis(state.options.disputes_after);
     let id = &charge.id;
     let dispute = |reason, inquiry| Job::Dispute { charge: id.clone(), reason, inquiry };
-    match charge.effect.as_str() {
+    match charge.effect() {
         "dispute:fraudulent" => state.schedule(delay_ms, dispute("fraudulent", false)),
         "dispute:product_not_received" => state.schedule(delay_ms, dispute("product_not_received", false)),
         "inquiry" => state.schedule(delay_ms, dispute("general", true)),
@@ -240,7 +239,7 @@ pub(super) fn book(state: &mut State, id: &str) {
     let now = state.now();
     let Some(charge) = state.charges.get_mut(id) else { return };
     charge.booked_at = Some(now);
-    let shown = charge.render();
+    let shown = charge.clone();
     state.emit_change("charge.updated", &shown, Some(json!({ "balance_transaction": null })));
 }
 

@@ -1,15 +1,18 @@
 //! What a person does on the Checkout page: give a card, authenticate, finish.
 
+use std::sync::Arc;
+
 use serde_json::json;
 
 use super::attempts::{self, How};
 use super::cards::{self, CardKind};
-use super::checkout::{Mode, Progress, details_of};
+use super::checkout::details_of;
 use super::customers;
 use super::errors::ApiError;
+use super::intent::{self, Status};
 use super::params::Params;
-use super::payment_intents::{self, Status};
 use super::payment_methods;
+use super::session::{Mode, Progress};
 use super::setup_intents;
 use super::state::{State, in_path};
 
@@ -124,8 +127,8 @@ fn choose(state: &mut State, session: &str, entry: &CardEntry) -> Result<String,
     if let Some(card) = state.payment_methods.get_mut(&id) {
         (card.exp_month, card.exp_year) = expiry.unwrap_or((card.exp_month, card.exp_year));
         card.allow_redisplay = if entry.save { "always" } else { "limited" }.to_owned();
-        card.billing_details =
-            payment_methods::billing_details(&json!({ "email": entry.email, "name": entry.name }));
+        let details = payment_methods::billing_details(&json!({ "email": entry.email, "name": entry.name }));
+        card.billing_details = Arc::new(details);
     }
     Ok(id)
 }
@@ -208,8 +211,7 @@ fn make_intent(state: &mut State, id: &str) -> Result<String, ApiError> {
     let (amount, currency) = (session.amount, session.currency.clone().unwrap_or_default());
     let customer = session.customer.clone();
     let data = Params(json!({ "payment_intent_data": session.params.get("payment_intent_data") }));
-    let intent =
-        payment_intents::insert(state, (amount, &currency), customer, &data, "payment_intent_data/")?;
+    let intent = intent::insert(state, (amount, &currency), customer, &data, "payment_intent_data/")?;
     if let Some(intent) = state.payment_intents.get_mut(&intent) {
         intent.session = Some(id.to_owned());
     }

@@ -1,9 +1,13 @@
 //! Events: what happened, with the object as it was then.
 
+use std::collections::{HashMap, VecDeque};
+
 use serde_json::{Value, json};
 
 use super::api::{Answered, Call};
+use super::charges::Charge;
 use super::errors::ApiError;
+use super::intent::PaymentIntent;
 use super::lists;
 use super::params::Params;
 use super::state::State;
@@ -16,8 +20,7 @@ pub(super) struct Event {
     pub(super) id: String,
     pub(super) kind: &'static str,
     pub(super) created: i64,
-    /// The object as JSON text.
-    object: String,
+    object: Snapshot,
     previous: Option<Value>,
     request_id: Option<String>,
     idempotency_key: Option<String>,
@@ -25,10 +28,44 @@ pub(super) struct Event {
     pub(super) pending: usize,
 }
 
+/// An object as it was. The frequent ones are written out only when somebody reads the event.
+pub(super) enum Snapshot {
+    Intent(Box<PaymentIntent>),
+    Charge(Box<Charge>),
+    Text(String),
+}
+
+impl Snapshot {
+    fn render(&self) -> Value {
+        match self {
+            Self::Intent(intent) => intent.render(),
+            Self::Charge(charge) => charge.render(),
+            Self::Text(text) => serde_json::from_str(text).unwrap_or_default(),
+        }
+    }
+}
+
+impl From<&PaymentIntent> for Snapshot {
+    fn from(intent: &PaymentIntent) -> Self {
+        Self::Intent(Box::new(intent.clone()))
+    }
+}
+
+impl From<&Charge> for Snapshot {
+    fn from(charge: &Charge) -> Self {
+        Self::Charge(Box::new(charge.clone()))
+    }
+}
+
+impl From<&Value> for Snapshot {
+    fn from(value: &Value) -> Self {
+        Self::Text(value.to_string())
+    }
+}
+
 impl Event {
     pub(super) fn render(&self, api_version: &str) -> Value {
-        let object: Value = serde_json::from_str(&self.object).unwrap_or_default();
-        let mut data = json!({ "object": object });
+        let mut data = json!({ "object": self.object.render() });
         if let Some(previous) = &self.previous {
             data["previous_attributes"] = previous.clone();
         }
@@ -40,42 +77,78 @@ impl Event {
     }
 }
 
+/// The newest events, numbered as they came.
+#[derive(Default)]
+pub(super) struct Events {
+    rows: VecDeque<Event>,
+    /// The number of the oldest that is kept.
+    first: u64,
+    by_id: HashMap<String, u64>,
+}
+
+impl Events {
+    /// Keeps an event, forgets the oldest above the limit, and returns its number.
+    fn push(&mut self, event: Event, rows_max: usize) -> u64 {
+        while self.rows.len() >= rows_max.max(1) {
+            let Some(oldest) = self.rows.pop_front() else { break };
+            self.by_id.remove(&oldest.id);
+            self.first += 1;
+        }
+        let number = self.first + self.rows.len() as u64;
+        self.by_id.insert(event.id.clone(), number);
+        self.rows.push_back(event);
+        number
+    }
+
+    fn place(&self, number: u64) -> Option<usize> {
+        usize::try_from(number.checked_sub(self.first)?).ok()
+    }
+
+    pub(super) fn number(&self, id: &str) -> Option<u64> {
+        self.by_id.get(id).copied()
+    }
+
+    pub(super) fn get(&self, number: u64) -> Option<&Event> {
+        self.rows.get(self.place(number)?)
+    }
+
+    pub(super) fn get_mut(&mut self, number: u64) -> Option<&mut Event> {
+        let place = self.place(number)?;
+        self.rows.get_mut(place)
+    }
+}
+
 impl State {
     /// Something happened.
-    pub(super) fn emit(&mut self, kind: &'static str, object: &Value) {
+    pub(super) fn emit(&mut self, kind: &'static str, object: impl Into<Snapshot>) {
         self.emit_change(kind, object, None);
     }
 
     /// Something changed; `previous` has the old values.
-    pub(super) fn emit_change(&mut self, kind: &'static str, object: &Value, previous: Option<Value>) {
+    pub(super) fn emit_change(
+        &mut self,
+        kind: &'static str,
+        object: impl Into<Snapshot>,
+        previous: Option<Value>,
+    ) {
         let event = Event {
             id: self.rng.id("evt_"),
             kind,
             created: self.now(),
-            object: object.to_string(),
+            object: object.into(),
             previous,
             request_id: self.call.request_id.clone(),
             idempotency_key: self.call.idempotency_key.clone(),
             pending: 0,
         };
-        if self.events.len() >= self.options.events_kept_max {
-            self.events.pop_front();
-        }
-        self.events.push_back(event);
-        webhooks::enqueue(self);
-    }
-
-    pub(super) fn event(&self, id: &str) -> Option<&Event> {
-        self.events.iter().rev().find(|event| event.id == id)
-    }
-
-    pub(super) fn event_mut(&mut self, id: &str) -> Option<&mut Event> {
-        self.events.iter_mut().rev().find(|event| event.id == id)
+        let number = self.events.push(event, self.options.events_kept_max);
+        webhooks::enqueue(self, number, kind);
     }
 }
 
 pub(super) fn retrieve(state: &mut State, call: &Call<'_>) -> Answered {
-    let event = state.event(call.id).filter(|event| is_readable(state, event));
+    let event = state.events.number(call.id).and_then(|number| state.events.get(number));
+    let event = event.filter(|event| is_readable(state, event));
     let event = event.ok_or_else(|| ApiError::not_found("event", "id", call.id))?;
     Ok(event.render(&state.options.api_version))
 }
@@ -97,13 +170,13 @@ pub(super) fn list(state: &mut State, call: &Call<'_>) -> Answered {
     };
     let place = |name: &str| -> Result<Option<usize>, ApiError> {
         let Some(id) = call.params.text(name) else { return Ok(None) };
-        let place = state.events.iter().rposition(|event| event.id == id);
+        let place = state.events.number(id).and_then(|number| state.events.place(number));
         place.map(Some).ok_or_else(|| ApiError::no_such("event", name, id))
     };
     let mut found: Vec<&Event> = match (place("starting_after")?, place("ending_before")?) {
-        (_, Some(before)) => state.events.range(before + 1..).filter(fits).take(limit + 1).collect(),
-        (Some(after), None) => state.events.range(..after).rev().filter(fits).take(limit + 1).collect(),
-        (None, None) => state.events.iter().rev().filter(fits).take(limit + 1).collect(),
+        (_, Some(before)) => state.events.rows.range(before + 1..).filter(fits).take(limit + 1).collect(),
+        (Some(after), None) => state.events.rows.range(..after).rev().filter(fits).take(limit + 1).collect(),
+        (None, None) => state.events.rows.iter().rev().filter(fits).take(limit + 1).collect(),
     };
     let has_more = found.len() > limit;
     found.truncate(limit);

@@ -87,7 +87,7 @@ impl Response {
     }
 
     pub(super) fn json(status: u16, value: &serde_json::Value) -> Self {
-        Self::new(status, "application/json", value.to_string())
+        Self::new(status, "application/json", serde_json::to_vec(value).unwrap_or_default())
     }
 
     pub(super) fn html(status: u16, page: String) -> Self {

@@ -56,7 +56,7 @@ pub(super) fn look_up(state: &mut State, request: &Request) -> Result<Found, Api
     forget_old(state);
     let Some(kept) = state.keys.by_key.get(&key) else { return Ok(Found::New) };
     if kept.parameters != fingerprint(request) {
-        let message = "Keys for idempotent requests can only be used with the same parameters they were first used with.";
+        let message = "This Idempotency-Key was first used with other parameters or on another endpoint.";
         return Err(ApiError::new(400, "idempotency_error", message));
     }
     if kept.answered_ms > state.now_ms {

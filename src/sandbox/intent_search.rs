@@ -2,8 +2,8 @@
 
 use super::api::{Answered, Call};
 use super::errors::ApiError;
+use super::intent::PaymentIntent;
 use super::lists;
-use super::payment_intents::PaymentIntent;
 use super::state::State;
 
 pub(super) fn search(state: &mut State, call: &Call<'_>) -> Answered {

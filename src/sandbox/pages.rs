@@ -9,12 +9,12 @@ use crate::billing::money::Money;
 
 use super::attempts;
 use super::cards;
-use super::checkout::{Mode, Progress, Session};
 use super::checkout_pay::{self, CardEntry, PageStep};
 use super::errors::ApiError;
 use super::form::{self, Node};
 use super::http::{Request, Response};
 use super::payment_methods::PaymentMethod;
+use super::session::{Mode, Progress, Session};
 use super::setup_intents;
 use super::state::{CallFacts, State};
 

@@ -27,7 +27,7 @@ pub(super) struct PaymentMethod {
     pub(super) exp_month: i64,
     pub(super) exp_year: i64,
     pub(super) fingerprint: String,
-    pub(super) billing_details: Value,
+    pub(super) billing_details: Arc<Value>,
     pub(super) metadata: Metadata,
     pub(super) allow_redisplay: String,
     /// Detached: never to be used again.
@@ -69,7 +69,7 @@ impl PaymentMethod {
             exp_month: 8,
             exp_year: year_of(now) + 4,
             fingerprint: format!("Fp{:014x}", hash([secret]) >> 8),
-            billing_details: billing_details(&Value::Null),
+            billing_details: Arc::new(billing_details(&Value::Null)),
             metadata: Metadata::new(),
             allow_redisplay: "unspecified".to_owned(),
             detached: false,
@@ -82,7 +82,7 @@ impl PaymentMethod {
     pub(super) fn render(&self) -> Value {
         json!({
             "id": self.id, "object": "payment_method", "allow_redisplay": self.allow_redisplay,
-            "billing_details": self.billing_details, "created": self.created, "customer": self.customer,
+            "billing_details": *self.billing_details, "created": self.created, "customer": self.customer,
             "customer_account": null, "livemode": false, "metadata": self.metadata, "type": "card",
             "card": {
                 "brand": self.brand, "checks": self.checks(), "country": self.kind.country,
@@ -199,7 +199,7 @@ pub(super) fn from_data(state: &mut State, params: &Params, at: &str) -> Result<
     let id = insert(state, kind);
     if let Some(card) = state.payment_methods.get_mut(&id) {
         card.metadata = metadata;
-        card.billing_details = billing_details(params.get(&path("billing_details")));
+        card.billing_details = Arc::new(billing_details(params.get(&path("billing_details"))));
         card.allow_redisplay =
             params.owned(&path("allow_redisplay")).unwrap_or_else(|| "unspecified".to_owned());
         card.exp_month = params.int(&path("card/exp_month")).unwrap_or(card.exp_month);
@@ -211,7 +211,7 @@ pub(super) fn from_data(state: &mut State, params: &Params, at: &str) -> Result<
 
 fn typed_number(state: &State, number: &str) -> Result<&'static CardKind, ApiError> {
     if !state.options.raw_cards_allowed {
-        let message = "Sending card numbers to the API is generally unsafe and is switched off. Use a token such as \
+        let message = "Card numbers in API requests are switched off. Use a token such as \
                        pm_card_visa, or type the number on the Checkout page.";
         return Err(ApiError::new(402, "invalid_request_error", message));
     }
@@ -278,8 +278,7 @@ pub(super) fn check_attachable(state: &State, text: &str, param: &str) -> Result
         None => return Err(ApiError::no_such("PaymentMethod", param, text)),
     };
     if detached {
-        let message = "This PaymentMethod was previously used without being attached to a Customer or was detached from \
-                       a Customer, and may not be used again.";
+        let message = "This PaymentMethod was detached, so it can never be used again.";
         return Err(ApiError::invalid(message));
     }
     if kind.attaches { Ok(()) } else { Err(declined(&kind.decline)) }
@@ -308,7 +307,7 @@ pub(super) fn attach_to(state: &mut State, text: &str, customer: &str) -> Result
         if owner == customer {
             return Ok(id);
         }
-        let message = "The payment method you provided has already been attached to a customer.";
+        let message = "This PaymentMethod is attached to another customer.";
         return Err(ApiError::invalid(message).code("payment_method_unexpected_state"));
     }
     if let Some(card) = state.payment_methods.get_mut(&id) {
@@ -333,8 +332,7 @@ pub(super) fn attach(state: &mut State, call: &Call<'_>) -> Answered {
 pub(super) fn detach(state: &mut State, call: &Call<'_>) -> Answered {
     let card = in_path(&state.payment_methods, "payment_method", call.id)?;
     if card.customer.is_none() {
-        let message =
-            "The payment method you provided is not attached to a customer so detachment is impossible.";
+        let message = "This PaymentMethod is not attached to a customer.";
         return Err(ApiError::invalid(message));
     }
     detach_quietly(state, call.id);

@@ -35,14 +35,23 @@ pub(super) struct Counters {
     by_intent: HashMap<String, u32>,
 }
 
-pub(super) fn check(state: &mut State, route: &Route, id: &str, request: &Request) -> Result<(), ApiError> {
-    if request.method == http::Method::POST && !id.is_empty() {
-        match state.locks.get(id) {
-            Some(until) if *until > state.now_ms => return Err(lock_timeout()),
-            Some(_) => drop(state.locks.remove(id)),
-            None => {}
-        }
+/// Refuses to change an object that an unanswered request still holds.
+pub(super) fn check_lock(state: &mut State, id: &str, request: &Request) -> Result<(), ApiError> {
+    if request.method != http::Method::POST {
+        return Ok(());
     }
+    match state.locks.get(id) {
+        Some(until) if *until > state.now_ms => Err(lock_timeout()),
+        Some(_) => {
+            state.locks.remove(id);
+            Ok(())
+        }
+        None => Ok(()),
+    }
+}
+
+/// Counts the request, and refuses it above the limits. Stripe does this before it looks at the key.
+pub(super) fn check(state: &mut State, route: &Route, id: &str) -> Result<(), ApiError> {
     let Some(limits) = state.options.rate_limits else { return Ok(()) };
     let second = state.now();
     let counters = &mut state.counters;
@@ -85,7 +94,7 @@ pub(super) fn refusal(reason: &'static str) -> ApiError {
 }
 
 pub(super) fn lock_timeout() -> ApiError {
-    let message = "This object cannot be accessed right now because another request is using it.";
+    let message = "Another request holds this object at the moment.";
     let mut error = ApiError::new(429, "invalid_request_error", message).code("lock_timeout");
     error.should_retry = Some(true);
     error

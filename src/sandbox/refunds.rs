@@ -73,7 +73,7 @@ pub(super) fn create(state: &mut State, call: &Call<'_>) -> Answered {
     let left = charge.amount - charge.amount_refunded;
     let amount = call.params.int("amount").unwrap_or(left);
     check(&charge, amount, left)?;
-    let pending = charge.effect == "refund_pending";
+    let pending = charge.effect() == "refund_pending";
     let refund = Refund {
         id: state.rng.id("re_3"),
         created: state.now(),
@@ -88,14 +88,14 @@ pub(super) fn create(state: &mut State, call: &Call<'_>) -> Answered {
     if let Some(charge) = state.charges.get_mut(&charge.id) {
         charge.amount_refunded += amount;
     }
-    if pending || charge.effect == "refund_fails" {
+    if pending || charge.effect() == "refund_fails" {
         let job = Job::FinishRefund { refund: refund.id.clone(), succeeds: pending };
         state.schedule(SETTLES_AFTER_MS, job);
     }
     let shown = refund.render();
     state.refunds.insert(refund);
     state.emit("refund.created", &shown);
-    if let Some(shown) = state.charges.get(&charge.id).map(Charge::render) {
+    if let Some(shown) = state.charges.get(&charge.id).cloned() {
         let previous = json!({ "amount_refunded": charge.amount_refunded, "refunded": false });
         state.emit_change("charge.refunded", &shown, Some(previous));
     }

@@ -7,10 +7,11 @@ use super::books::SetupIntentRow;
 use super::cards::Behaviour;
 use super::customers;
 use super::errors::ApiError;
+use super::intent::Status;
 use super::issuer::Decline;
 use super::lists::{self, Query};
 use super::params::{Metadata, Params};
-use super::payment_intents::{Status, chosen_card};
+use super::payment_intents::chosen_card;
 use super::payment_methods;
 use super::state::{State, in_path};
 use super::table::Record;
@@ -212,7 +213,7 @@ pub(super) fn authenticated(state: &mut State, id: &str, passed: bool) -> Result
     }
     let mut decline = Decline::of("authentication_required");
     decline.code = "setup_intent_authentication_failure".to_owned();
-    decline.message = "We are unable to authenticate your payment method. Choose another one.".to_owned();
+    decline.message = "Your bank could not authenticate you. Please use another card.".to_owned();
     Err(fail(state, id, &decline))
 }
 

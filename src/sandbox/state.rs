@@ -1,26 +1,26 @@
 //! Everything the sandbox knows, and the passing of its time.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 
 use serde_json::Value;
 
 use super::Options;
 use super::books::RequestLog;
 use super::charges::Charge;
-use super::checkout::Session;
 use super::customers::Customer;
 use super::disputes::Dispute;
 use super::errors::ApiError;
-use super::events::Event;
+use super::events::Events;
 use super::faults::{Effect, Rule};
 use super::http::Request;
 use super::idempotency::Keys;
 use super::ids::Rng;
+use super::intent::PaymentIntent;
 use super::issuer::Verdict;
-use super::payment_intents::PaymentIntent;
 use super::payment_methods::PaymentMethod;
 use super::rate_limits::Counters;
 use super::refunds::Refund;
+use super::session::Session;
 use super::setup_intents::SetupIntent;
 use super::table::{Record, Table};
 use super::webhook_endpoints::Endpoint;
@@ -42,8 +42,8 @@ pub(super) struct State {
     pub(super) refunds: Table<Refund>,
     pub(super) disputes: Table<Dispute>,
     pub(super) endpoints: Table<Endpoint>,
-    pub(super) events: VecDeque<Event>,
-    pub(super) outgoing: Vec<Outgoing>,
+    pub(super) events: Events,
+    pub(super) outgoing: BTreeMap<u64, Outgoing>,
     pub(super) outgoing_count: u64,
     pub(super) keys: Keys,
     pub(super) rules: Vec<Rule>,
@@ -116,8 +116,8 @@ impl State {
             refunds: Table::default(),
             disputes: Table::default(),
             endpoints: Table::default(),
-            events: VecDeque::new(),
-            outgoing: Vec::new(),
+            events: Events::default(),
+            outgoing: BTreeMap::new(),
             outgoing_count: 0,
             keys: Keys::default(),
             rules: Vec::new(),

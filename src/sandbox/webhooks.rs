@@ -55,8 +55,8 @@ pub struct Delivery {
 }
 
 pub(super) struct Outgoing {
-    id: u64,
-    event: String,
+    /// The event's number.
+    event: u64,
     endpoint: String,
     due_ms: i64,
     tries: u32,
@@ -71,8 +71,7 @@ pub(super) fn names(pattern: &str, kind: &str) -> bool {
 }
 
 /// Puts the newest event on its way to everyone who wants it.
-pub(super) fn enqueue(state: &mut State) {
-    let Some((event, kind)) = state.events.back().map(|event| (event.id.clone(), event.kind)) else { return };
+pub(super) fn enqueue(state: &mut State, event: u64, kind: &str) {
     let wants = |endpoint: &&Endpoint| {
         let listens = endpoint.enabled_events.iter().any(|pattern| names(pattern, kind));
         listens && !endpoint.disabled && !endpoint.deleted
@@ -87,22 +86,17 @@ pub(super) fn enqueue(state: &mut State) {
         let copies = 1 + u32::from(state.rng.percent(rules.duplicate_percent));
         for _ in 0..copies {
             let wait = if rules.delay_ms_max > 0 { state.rng.between(0, rules.delay_ms_max) } else { 0 };
-            push(state, &event, &endpoint, wait);
+            push(state, event, &endpoint, wait);
         }
     }
 }
 
-fn push(state: &mut State, event: &str, endpoint: &str, wait_ms: i64) {
+fn push(state: &mut State, event: u64, endpoint: &str, wait_ms: i64) {
     state.outgoing_count += 1;
-    state.outgoing.push(Outgoing {
-        id: state.outgoing_count,
-        event: event.to_owned(),
-        endpoint: endpoint.to_owned(),
-        due_ms: state.now_ms + wait_ms,
-        tries: 0,
-        is_taken: false,
-    });
-    if let Some(event) = state.event_mut(event) {
+    let due_ms = state.now_ms + wait_ms;
+    let outgoing = Outgoing { event, endpoint: endpoint.to_owned(), due_ms, tries: 0, is_taken: false };
+    state.outgoing.insert(state.outgoing_count, outgoing);
+    if let Some(event) = state.events.get_mut(event) {
         event.pending += 1;
     }
 }
@@ -115,9 +109,7 @@ pub(super) fn resend(state: &mut State, event: &str) -> bool {
         .filter(|endpoint| !endpoint.deleted)
         .map(|endpoint| endpoint.id.clone())
         .collect();
-    if state.event(event).is_none() {
-        return false;
-    }
+    let Some(event) = state.events.number(event) else { return false };
     for endpoint in endpoints {
         push(state, event, &endpoint, 0);
     }
@@ -126,46 +118,55 @@ pub(super) fn resend(state: &mut State, event: &str) -> bool {
 
 /// Makes everything that waits due now.
 pub(super) fn hurry(state: &mut State) {
-    for outgoing in &mut state.outgoing {
+    for outgoing in state.outgoing.values_mut() {
         outgoing.due_ms = outgoing.due_ms.min(state.now_ms);
     }
 }
 
 /// What was taken and never reported has arrived.
 pub(super) fn settle_taken(state: &mut State) {
-    let taken: Vec<u64> = state.outgoing.iter().filter(|item| item.is_taken).map(|item| item.id).collect();
+    let taken: Vec<u64> =
+        state.outgoing.iter().filter(|(_, item)| item.is_taken).map(|(id, _)| *id).collect();
     taken.into_iter().for_each(|id| succeeded(state, id));
 }
 
 /// Deliveries that are due, each signed with the present time. They are under way until they are reported.
 pub(super) fn take(state: &mut State) -> Vec<Delivery> {
     let now_ms = state.now_ms;
-    let mut due: Vec<usize> = Vec::new();
-    for (at, outgoing) in state.outgoing.iter_mut().enumerate() {
+    let mut due: Vec<(i64, u64)> = Vec::new();
+    for (id, outgoing) in &mut state.outgoing {
         if !outgoing.is_taken && outgoing.due_ms <= now_ms {
             outgoing.is_taken = true;
             outgoing.tries += 1;
-            due.push(at);
+            due.push((outgoing.due_ms, *id));
         }
     }
-    due.sort_by_key(|at| (state.outgoing[*at].due_ms, state.outgoing[*at].id));
+    due.sort_unstable();
     if state.options.webhooks.shuffle {
         for at in (1..due.len()).rev() {
             let other = usize::try_from(state.rng.next() % (at as u64 + 1)).unwrap_or(0);
             due.swap(at, other);
         }
     }
-    due.into_iter().filter_map(|at| sign(state, &state.outgoing[at])).collect()
+    let signed: Vec<Delivery> = due.iter().filter_map(|(_, id)| sign(state, *id)).collect();
+    // An event that was forgotten in the meantime has nothing to deliver.
+    for (_, id) in due {
+        if state.outgoing.get(&id).is_some_and(|outgoing| state.events.get(outgoing.event).is_none()) {
+            state.outgoing.remove(&id);
+        }
+    }
+    signed
 }
 
-fn sign(state: &State, outgoing: &Outgoing) -> Option<Delivery> {
+fn sign(state: &State, id: u64) -> Option<Delivery> {
+    let outgoing = state.outgoing.get(&id)?;
     let endpoint = state.endpoints.get(&outgoing.endpoint)?;
-    let event = state.event(&outgoing.event)?;
+    let event = state.events.get(outgoing.event)?;
     let version = endpoint.api_version.as_deref().unwrap_or(&state.options.api_version);
-    let body = event.render(version).to_string().into_bytes();
+    let body = serde_json::to_vec(&event.render(version)).ok()?;
     let signature = signature(&endpoint.secret, state.now(), &body);
     Some(Delivery {
-        id: outgoing.id,
+        id,
         url: endpoint.url.clone(),
         event_id: event.id.clone(),
         event_type: event.kind,
@@ -195,12 +196,11 @@ pub(super) fn signature(secret: &str, at: i64, body: &[u8]) -> String {
 
 /// The endpoint took it, or the in-process caller did.
 pub(super) fn succeeded(state: &mut State, id: u64) {
-    let Some(at) = state.outgoing.iter().position(|outgoing| outgoing.id == id) else { return };
-    let outgoing = state.outgoing.remove(at);
+    let Some(outgoing) = state.outgoing.remove(&id) else { return };
     if let Some(endpoint) = state.endpoints.get_mut(&outgoing.endpoint) {
         endpoint.failures = 0;
     }
-    if let Some(event) = state.event_mut(&outgoing.event) {
+    if let Some(event) = state.events.get_mut(outgoing.event) {
         event.pending = event.pending.saturating_sub(1);
     }
 }
@@ -213,13 +213,13 @@ const PAUSE_MS_MAX: i64 = 12 * 3_600_000;
 pub(super) fn failed(state: &mut State, id: u64) {
     let (now_ms, rules) = (state.now_ms, state.options.webhooks.clone());
     let jitter = state.rng.between(75, 125);
-    let Some(outgoing) = state.outgoing.iter_mut().find(|outgoing| outgoing.id == id) else { return };
+    let Some(outgoing) = state.outgoing.get_mut(&id) else { return };
     let pause = PAUSE_MS_FIRST.saturating_mul(1 << outgoing.tries.clamp(1, 20)).min(PAUSE_MS_MAX);
     outgoing.is_taken = false;
     outgoing.due_ms = now_ms + pause * jitter / 100;
     let (given_up, endpoint) = (outgoing.tries >= rules.tries_max, outgoing.endpoint.clone());
     if given_up {
-        state.outgoing.retain(|outgoing| outgoing.id != id);
+        state.outgoing.remove(&id);
     }
     if let Some(endpoint) = state.endpoints.get_mut(&endpoint) {
         endpoint.failures += 1;

@@ -58,7 +58,10 @@ impl Checker {
         if let Some(name) = schema["$ref"].as_str() {
             let target = self.schemas[name.rsplit('/').next().unwrap()].clone();
             // Schemas that the document leaves out say nothing.
-            return if target.is_null() { () } else { self.check(&target, value, at) };
+            if !target.is_null() {
+                self.check(&target, value, at);
+            }
+            return;
         }
         if value.is_null() && schema["nullable"] == true {
             return;

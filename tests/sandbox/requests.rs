@@ -1,5 +1,6 @@
 //! Keys, versions and strict parameters.
 
+use proptest::prelude::*;
 use recurd::sandbox::{Options, Request, Sandbox};
 
 use crate::{CHARGE, START, charge, refused, sandbox, send, with_card};
@@ -116,4 +117,43 @@ fn json_bodies_and_card_numbers_are_refused() {
     assert_eq!(refused(&sandbox, "/v1/payment_methods", &fields).0, 402);
     let fields = [("type", "card"), ("card[token]", "tok_visa")];
     assert_eq!(send(&sandbox, &Request::post("/v1/payment_methods", &fields)).0, 200);
+}
+
+/// Names and values that mean something here and there, and some that mean nothing anywhere.
+fn field() -> impl Strategy<Value = (String, String)> {
+    let names = "(amount|customer|metadata|expand|line_items|price_data|mode|limit|created|type|[a-z\\[\\]0-9]{0,8})\
+                 (\\[[a-z0-9]{0,5}\\]){0,3}";
+    let values = prop_oneof![
+        "(cus_1|pm_1|setup|payment|usd|true|1099|-1|9223372036854775807|)",
+        "\\PC{0,20}",
+        Just("pm_card_visa".to_owned()),
+    ];
+    (names, values)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_request_is_too_strange_to_be_answered(
+        method in prop_oneof![Just("GET"), Just("POST"), Just("DELETE")],
+        path in "/(v1|_sandbox|c/pay|3ds|)/?(customers|payment_intents|checkout/sessions|events|refunds|seed|clock|faults|\\PC{0,9})\
+                 (/(cus_1|pm_1|confirm|expire|search|[a-z_]{1,6})){0,2}",
+        fields in proptest::collection::vec(field(), 0..8),
+        raw in proptest::option::of(proptest::collection::vec(any::<u8>(), 0..60)),
+    ) {
+        let sandbox = with_card("pm_card_visa");
+        let pairs: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let mut request = Request::post(path, &pairs);
+        if let Some(raw) = raw {
+            request.body = raw.into();
+        }
+        request.method = method.parse().unwrap();
+        if request.method != "POST" {
+            let query = String::from_utf8_lossy(&request.body).into_owned();
+            request.path_and_query = format!("{}?{query}", request.path_and_query);
+        }
+        let outcome = sandbox.handle(&request.key("k"));
+        prop_assert!(outcome.response().is_some_and(|response| response.status < 500));
+    }
 }
