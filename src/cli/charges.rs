@@ -15,7 +15,7 @@ use crate::billing::money::Money;
 use crate::billing::unknown::{Inquiry, inquiry};
 use crate::flows::FlowError;
 use crate::flows::manage::{self, ChargeCommand};
-use crate::store::{ChargeFilter, Claimed, Story};
+use crate::store::{AttemptRow, ChargeFilter, Claimed, Promise, Story};
 
 /// `recurd charges ...`
 #[derive(Debug, Subcommand)]
@@ -271,77 +271,86 @@ pub(super) async fn explain(global: &Global, typed: &str) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-fn lines(story: &Story) -> BTreeMap<i64, Vec<String>> {
-    let mut lines: BTreeMap<i64, Vec<String>> = BTreeMap::new();
-    let mut say = |at: i64, sentence: String| lines.entry(at).or_default().push(sentence);
+type Lines = BTreeMap<i64, Vec<String>>;
+
+fn say(lines: &mut Lines, at: i64, sentence: String) {
+    lines.entry(at).or_default().push(sentence);
+}
+
+fn lines(story: &Story) -> Lines {
+    let mut lines = Lines::new();
     for collector in &story.collectors {
         let what = collector.kind.replace('_', " ");
         let id = collector.stripe_id.as_deref().unwrap_or("(no id yet)");
-        say(
-            collector.opened_at,
-            format!("{what} {id} may take the money (collector {})", collector.generation),
-        );
-        if let Some(at) = collector.closed_at {
-            say(at, format!("{what} {id} is {}", collector.state));
-        }
+        let born = format!("{what} {id} may take the money (collector {})", collector.generation);
+        say(&mut lines, collector.opened_at, born);
     }
     for attempt in &story.attempts {
-        say(
-            attempt.created_at,
-            format!(
-                "attempt {} was written down: {}, key {}",
-                attempt.number, attempt.operation, attempt.idempotency_key
-            ),
-        );
-        if let Some(at) = attempt.first_sent_at {
-            let times = if attempt.sends > 1 {
-                format!(" ({} times in all, same key)", attempt.sends)
-            } else {
-                String::new()
-            };
-            say(at, format!("attempt {} was sent{times}", attempt.number));
-        }
-        let reason =
-            attempt.decline().map(|decline| format!(": {} ({})", decline.reason(), decline.class().as_str()));
-        let request = attempt.request_id.as_ref().map(|id| format!(", request {id}")).unwrap_or_default();
-        match (attempt.finished_at, &attempt.error) {
-            (Some(at), _) => say(
-                at,
-                format!(
-                    "attempt {} {}{}{request}",
-                    attempt.number,
-                    attempt.state,
-                    reason.unwrap_or_default()
-                ),
-            ),
-            (None, Some(error)) => {
-                say(attempt.created_at, format!("attempt {} has no answer: {error}", attempt.number))
-            }
-            (None, None) => {}
+        attempt_lines(attempt, &mut lines);
+    }
+    for collector in &story.collectors {
+        if let (Some(at), Some(id)) = (collector.closed_at, &collector.stripe_id) {
+            say(&mut lines, at, format!("{} {id} is {}", collector.kind.replace('_', " "), collector.state));
         }
     }
     for promise in &story.promises {
-        let what = promise.template.clone().unwrap_or_else(|| promise.kind.replace('_', " "));
-        say(promise.created_at, format!("{} {what} was promised", promise.kind.replace('_', " ")));
-        if let Some(at) = promise.done_at {
-            let why = promise.error.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
-            let word = if promise.state == "done" { "sent" } else { promise.state.as_str() };
-            say(at, format!("{what} {word}{why}"));
-        }
+        promise_lines(promise, &mut lines);
     }
     for event in &story.events {
-        say(event.received_at, format!("Stripe's event {} ({}) came: {}", event.id, event.kind, event.state));
+        let came = format!("Stripe's event {} ({}) came: {}", event.id, event.kind, event.state);
+        say(&mut lines, event.received_at, came);
     }
     for entry in &story.audit {
-        say(
-            entry.at,
-            format!(
-                "{} {}{}",
-                entry.who,
-                entry.what,
-                if entry.detail.is_empty() { String::new() } else { format!(": {}", entry.detail) }
-            ),
-        );
+        let detail = if entry.detail.is_empty() { String::new() } else { format!(": {}", entry.detail) };
+        say(&mut lines, entry.at, format!("{}: {}{detail}", entry.who, entry.what));
     }
     lines
+}
+
+fn attempt_lines(attempt: &AttemptRow, lines: &mut Lines) {
+    let number = attempt.number;
+    let key = &attempt.idempotency_key;
+    say(
+        lines,
+        attempt.created_at,
+        format!("attempt {number} was written down: {}, key {key}", attempt.operation),
+    );
+    if let Some(at) = attempt.first_sent_at {
+        let again = if attempt.sends > 1 {
+            format!(" ({} times in all, same key)", attempt.sends)
+        } else {
+            String::new()
+        };
+        say(lines, at, format!("attempt {number} was sent{again}"));
+    }
+    let reason =
+        attempt.decline().map(|decline| format!(": {} ({})", decline.reason(), decline.class().as_str()));
+    let request = attempt.request_id.as_ref().map(|id| format!(", request {id}")).unwrap_or_default();
+    match (attempt.finished_at, &attempt.error) {
+        (Some(at), _) => {
+            say(
+                lines,
+                at,
+                format!("attempt {number} {}{}{request}", attempt.state, reason.unwrap_or_default()),
+            );
+        }
+        (None, Some(error)) => {
+            say(lines, attempt.created_at, format!("attempt {number} has no answer: {error}"))
+        }
+        (None, None) => {}
+    }
+}
+
+fn promise_lines(promise: &Promise, lines: &mut Lines) {
+    let kind = promise.kind.replace('_', " ");
+    let what = match &promise.template {
+        Some(template) => format!("{kind} {template}"),
+        None => kind,
+    };
+    say(lines, promise.created_at, format!("{what} was promised"));
+    if let Some(at) = promise.done_at {
+        let why = promise.error.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+        let word = if promise.state == "done" { "left" } else { promise.state.as_str() };
+        say(lines, at, format!("{what} {word}{why}"));
+    }
 }

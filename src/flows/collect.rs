@@ -94,11 +94,11 @@ async fn write_down(ctx: &Ctx, claimed: Vec<Claimed>, report: &mut Report) -> Re
             continue;
         }
         match begin(ctx, one, now).await? {
-            Begun::Written(settlement, attempt) => {
-                settlements.push(settlement);
-                ready.push(attempt);
+            Begun::Written(written) => {
+                settlements.push(written.0);
+                ready.push(written.1);
             }
-            Begun::Other(settlement) => commit(ctx, &[settlement], report, now).await?,
+            Begun::Other(settlement) => commit(ctx, &[*settlement], report, now).await?,
             Begun::Nothing => {}
         }
     }
@@ -108,8 +108,8 @@ async fn write_down(ctx: &Ctx, claimed: Vec<Claimed>, report: &mut Report) -> Re
 }
 
 enum Begun {
-    Written(Settlement, Ready),
-    Other(Settlement),
+    Written(Box<(Settlement, Ready)>),
+    Other(Box<Settlement>),
     Nothing,
 }
 
@@ -117,7 +117,7 @@ async fn begin(ctx: &Ctx, claimed: Claimed, now: Timestamp) -> Result<Begun> {
     let Some(payment_method) = claimed.payment_method.clone() else {
         let decline = Decline { code: Some("no_saved_card".into()), ..Decline::default() };
         return Ok(match decide(ctx, &claimed, &Event::Declined(decline), Trace::default(), now).await? {
-            Ok(settlement) => Begun::Other(settlement),
+            Ok(settlement) => Begun::Other(Box::new(settlement)),
             Err(_) => Begun::Nothing,
         });
     };
@@ -150,7 +150,7 @@ async fn begin(ctx: &Ctx, claimed: Claimed, now: Timestamp) -> Result<Begun> {
     let stripe_intent = living_intent(&charge);
     let ready =
         Ready { claimed: Claimed { charge, ..claimed }, number: attempt.number, request, stripe_intent };
-    Ok(Begun::Written(settlement, ready))
+    Ok(Begun::Written(Box::new((settlement, ready))))
 }
 
 /// The PaymentIntent that a confirmation goes to.

@@ -84,6 +84,7 @@ pub type Result<T, E = FlowError> = std::result::Result<T, E>;
 impl Ctx {
     /// Puts the parts together.
     #[must_use]
+    #[expect(clippy::too_many_arguments, reason = "each is a neighbour; a struct would repeat the same list")]
     pub fn new(
         store: Store,
         stripe: Client,

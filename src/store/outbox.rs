@@ -258,7 +258,7 @@ impl Store {
                 .await?
         });
         let mut items: Vec<OutboxItem> = rows.into_iter().filter_map(Row::read).collect();
-        items.sort_by(|one, other| (one.created_at, one.id).cmp(&(other.created_at, other.id)));
+        items.sort_by_key(|item| (item.created_at, item.id));
         Ok(items)
     }
 
