@@ -23,6 +23,9 @@ pub struct DemoArgs {
     /// Every chance follows from this number: the same seed, the same sums.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Afterwards keep daemon, pages and sandbox up, so that you can click. Stop with ctrl-c.
+    #[arg(long)]
+    serve: bool,
 }
 
 /// Arguments of `recurd sandbox`.
@@ -65,6 +68,9 @@ pub(super) async fn demo(global: &Global, args: DemoArgs) -> Result<Exit> {
         );
     } else {
         print(&audit, &walked, &dir);
+    }
+    if args.serve {
+        crate::demo::serve(&world).await?;
     }
     world.ctx.store.close().await;
     Ok(if audit.findings.is_empty() { Exit::Done } else { Exit::Person })

@@ -3,9 +3,11 @@
 
 mod audit;
 mod people;
+mod serve;
 mod walk;
 pub mod world;
 
 pub use audit::{Audit, audit, shown};
+pub use serve::serve;
 pub use walk::{DAYS, Walked, walk};
 pub use world::{InProcess, World, WorldOptions};

@@ -68,7 +68,7 @@ pub async fn walk(world: &World, csv: &std::path::Path, progress: impl Fn(i64)) 
 ///
 /// # Errors
 /// When a flow cannot go on.
-async fn tick(world: &World, walked: &mut Walked) -> Result<()> {
+pub(super) async fn tick(world: &World, walked: &mut Walked) -> Result<()> {
     world.deliver_webhooks().await;
     for job in Job::ALL {
         for _ in 0..ROUNDS_MAX {

@@ -101,6 +101,7 @@ impl World {
         let clock = Clock::shared(hand.clone());
         let mut config = options.config;
         config.stripe.webhook_secrets = vec![SANDBOX_WEBHOOK_SECRET.into()];
+        config.stripe.api_base = sandbox_url();
         let sandbox = Sandbox::new(Options {
             public_url: sandbox_url(),
             ..Options::new(options.seed, NowSource::Shared(hand))
@@ -146,8 +147,11 @@ impl World {
     }
 }
 
+/// Where the sandbox's pages are when the world is served.
+pub const SANDBOX_ADDRESS: &str = "127.0.0.1:12111";
+
 fn sandbox_url() -> String {
-    "http://127.0.0.1:12111".to_owned()
+    format!("http://{SANDBOX_ADDRESS}")
 }
 
 /// A client whose requests a sandbox answers in the same process.

@@ -55,7 +55,10 @@ pub fn hash(text: &str) -> String {
 }
 
 /// The address a mail carries for a charge.
-pub(super) async fn for_mail(ctx: &Ctx, claimed: &Claimed) -> Result<String> {
+///
+/// # Errors
+/// [`FlowError::Store`]; in direct mode what [`open`] meets.
+pub async fn for_mail(ctx: &Ctx, claimed: &Claimed) -> Result<String> {
     if let Some(public_url) = &ctx.config.public_url {
         let (token, hash) = new_token();
         ctx.store.add_pay_link(&hash, claimed.charge.id, ctx.now()).await?;
