@@ -133,7 +133,10 @@ async fn database(config: &Config) -> Check {
             Some(version) if version > known => {
                 format!("{}, schema version {version} is newer than this recurd", store.kind())
             }
-            other => format!("{}, schema {other:?}: `recurd migrate` brings it to {known}", store.kind()),
+            Some(version) => {
+                format!("{}, schema version {version}: `recurd migrate` brings it to {known}", store.kind())
+            }
+            None => format!("{}, empty: the first run (or `recurd migrate`) makes its tables", store.kind()),
         })
     };
     check("database", found.await)

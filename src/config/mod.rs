@@ -158,6 +158,16 @@ impl Config {
     pub fn schema() -> String {
         let mut schema = schemars::schema_for!(raw::RawConfig).to_value();
         relax(&mut schema);
+        for (definition, key) in [
+            ("RawDatabase", "url"),
+            ("RawStripe", "secret_key"),
+            ("RawStripe", "webhook_secrets"),
+            ("RawMail", "password"),
+        ] {
+            let description = format!("A file that holds `{key}` (systemd credential, Kubernetes secret).");
+            schema["$defs"][definition]["properties"][format!("{key}_file")] =
+                serde_json::json!({ "type": "string", "description": description });
+        }
         serde_json::to_string_pretty(&schema).unwrap_or_default()
     }
 }

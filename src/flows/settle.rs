@@ -8,6 +8,9 @@ use crate::billing::charge::{Phase, State};
 use crate::billing::decline::Decline;
 use crate::store::{AttemptUpdate, Claimed, NetworkTry, Settlement};
 
+/// How long a charge rests after an event that did not fit its state.
+const REFUSED_REST: std::time::Duration = std::time::Duration::from_secs(60);
+
 /// What explains an answer, for the attempt row.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Trace {
@@ -198,7 +201,8 @@ pub(super) async fn settle_one(
         }
         Err(refused) => {
             tracing::debug!(charge.id = %claimed.charge.id, "Nothing to change for charge {}: {refused}", claimed.charge.id);
-            ctx.store.release_charge(&claimed.charge, None).await?;
+            // Not at once again: what does not fit now must not keep a worker going in circles.
+            ctx.store.release_charge(&claimed.charge, now.checked_add(REFUSED_REST).ok()).await?;
             Ok(false)
         }
     }
