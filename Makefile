@@ -1,0 +1,49 @@
+# make help lists what there is.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+CARGO ?= cargo
+TEST_ENV := scripts/test-env.sh --
+HAVE_NEXTEST := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo yes)
+OFFICIAL := scripts/test-official.sh
+
+.PHONY: help
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+
+.PHONY: test
+test: lint ## everything: set-up, formatting, clippy, all tests on both databases
+	@$(TEST_ENV) $(MAKE) --no-print-directory unit
+
+.PHONY: lint
+lint: ## formatting and clippy, warnings denied
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+
+# Doc tests first: nextest does not run them, and the last lines should be the summary of the rest.
+.PHONY: unit
+unit: ## all tests against the neighbours in RECURD_TEST_*; those without a neighbour say so and skip
+	$(CARGO) test --locked --doc
+ifeq ($(HAVE_NEXTEST),yes)
+	$(CARGO) nextest run --locked
+else
+	$(CARGO) test --locked --lib --bins --tests
+endif
+
+.PHONY: official
+official: ## the official Stripe client libraries (Python, Node) against the sandbox
+	$(CARGO) build --locked --bin recurd
+	$(OFFICIAL) $${CARGO_TARGET_DIR:-target}/debug/recurd sandbox --listen
+
+.PHONY: deploy-check
+deploy-check: ## systemd units, Kubernetes manifests, alerts, dashboard, scripts
+	scripts/deploy-check.sh
+
+.PHONY: demo
+demo: ## the whole story against the sandbox, 90 days in seconds
+	$(CARGO) run --locked --release -- demo
+
+.PHONY: clean-test
+clean-test: ## forget what the tests installed below target/
+	rm -rf "$${CARGO_TARGET_DIR:-target}/test-env"

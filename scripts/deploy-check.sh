@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# Checks what people deploy: systemd units, Kubernetes manifests, dashboard, scripts.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+# shellcheck source=scripts/lib.sh
+. scripts/lib.sh
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+# systemd-analyze wants the binaries to exist: the copies name one that does.
+if have systemd-analyze; then
+    cp deploy/systemd/*.service deploy/systemd/*.timer "$work/"
+    sed -i 's|/usr/local/bin/recurd|/bin/true|' "$work"/*.service
+    systemd-analyze verify --man=no "$work"/*.service "$work"/*.timer
+    echo "ok   systemd units"
+else
+    echo "SKIPPED: systemd-analyze is not here: units are not checked" >&2
+fi
+
+if have kubectl; then
+    for kustomization in deploy/kubernetes/base deploy/kubernetes/overlays/*; do
+        kubectl kustomize "$kustomization" >"$work/manifests.yaml"
+        grep -q '^kind:' "$work/manifests.yaml"
+        echo "ok   kustomize $kustomization"
+    done
+else
+    echo "SKIPPED: kubectl is not here: manifests are not checked" >&2
+fi
+
+for dashboard in deploy/grafana/*.json; do
+    [ -e "$dashboard" ] || continue
+    python3 -m json.tool "$dashboard" >/dev/null
+    echo "ok   $dashboard"
+done
+
+for script in scripts/*.sh .ci/run; do
+    bash -n "$script"
+    if have shellcheck; then shellcheck -x -S warning "$script"; fi
+    echo "ok   $script"
+done
