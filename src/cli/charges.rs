@@ -169,7 +169,7 @@ fn print(global: &Global, charges: &[Claimed]) {
             row.next,
         ]
     });
-    println!("{}", show::table(["id", "amount", "state", "due", "what for", "next"], rows));
+    say!("{}", show::table(["id", "amount", "state", "due", "what for", "next"], rows));
 }
 
 async fn add(global: &Global, args: AddArgs) -> Result<()> {
@@ -196,9 +196,9 @@ async fn add(global: &Global, args: AddArgs) -> Result<()> {
     if global.json {
         show::json(&serde_json::json!({ "id": id, "new": new }));
     } else if new {
-        println!("Charge {id}: {amount} due {due}.");
+        say!("Charge {id}: {amount} due {due}.");
     } else {
-        println!("Charge {id} exists already; nothing was added.");
+        say!("Charge {id} exists already; nothing was added.");
     }
     Ok(())
 }
@@ -255,19 +255,14 @@ pub(super) async fn explain(global: &Global, typed: &str) -> Result<Exit> {
         return Ok(Exit::Done);
     }
     let charge = &found.charge;
-    println!("Charge {} is {}.", charge.id, charge.state.as_str());
-    println!(
-        "{} for {}, due {}.\n",
-        charge.amount,
-        charge.description,
-        show::instant(charge.due_at.as_second())
-    );
+    say!("Charge {} is {}.", charge.id, charge.state.as_str());
+    say!("{} for {}, due {}.\n", charge.amount, charge.description, show::instant(charge.due_at.as_second()));
     for (secs, sentences) in lines(&story) {
         for sentence in sentences {
-            println!("{}  {sentence}", show::instant(secs));
+            say!("{}  {sentence}", show::instant(secs));
         }
     }
-    println!("\nNext: {}.", what_next(&charge.state));
+    say!("\nNext: {}.", what_next(&charge.state));
     Ok(Exit::Done)
 }
 

@@ -22,7 +22,7 @@ pub struct CheckArgs {
 
 pub(super) fn check(global: &Global, args: &CheckArgs) -> Result<Exit> {
     if args.schema {
-        println!("{}", Config::schema());
+        say!("{}", Config::schema());
         return Ok(Exit::Done);
     }
     let config = setup::config(global)?;
@@ -32,22 +32,22 @@ pub(super) fn check(global: &Global, args: &CheckArgs) -> Result<Exit> {
         show::json(&serde_json::json!({ "valid": true, "plans": config.plans, "dunning": config.dunning }));
         return Ok(Exit::Done);
     }
-    println!("{} is valid.\n", global.config.display());
-    println!("database   {}", without_password(config.database_url.expose_secret()));
+    say!("{} is valid.\n", global.config.display());
+    say!("database   {}", without_password(config.database_url.expose_secret()));
     let key = if config.stripe.secret_key.is_some() { "key given" } else { "no key given" };
-    println!("stripe     {} mode at {}, {key}", config.stripe.mode.as_str(), config.stripe.api_base);
-    println!("mail       {}", crate::store::without_password(&config.mail.url));
+    say!("stripe     {} mode at {}, {key}", config.stripe.mode.as_str(), config.stripe.api_base);
+    say!("mail       {}", crate::store::without_password(&config.mail.url));
     let links = config
         .public_url
         .as_ref()
         .map_or("Stripe's own page in each mail".to_owned(), |url| format!("{url}/pay/..."));
-    println!("pay links  {links}");
+    say!("pay links  {links}");
     let overridden: Vec<&str> = templates.overridden().collect();
     if !overridden.is_empty() {
-        println!("templates  yours: {}", overridden.join(", "));
+        say!("templates  yours: {}", overridden.join(", "));
     }
-    println!("\n{}", plans(&config));
-    println!("{}", ladder(&config));
+    say!("\n{}", plans(&config));
+    say!("{}", ladder(&config));
     Ok(Exit::Done)
 }
 
@@ -111,9 +111,9 @@ pub(super) async fn migrate(global: &Global) -> Result<Exit> {
     if global.json {
         show::json(&serde_json::json!({ "before": before, "now": now }));
     } else if before == Some(now) {
-        println!("The schema is up to date (version {now}).");
+        say!("The schema is up to date (version {now}).");
     } else {
-        println!("The schema went from {from} to version {now}.");
+        say!("The schema went from {from} to version {now}.");
     }
     store.close().await;
     Ok(Exit::Done)

@@ -110,23 +110,20 @@ fn print(audit: &Audit, walked: &crate::demo::Walked, dir: &std::path::Path) {
         ]
     });
     let header = ["customer", "card", "collected", "by retry", "by link", "given up", "open", "sum"];
-    println!("{}", show::table(header, rows));
-    println!(
-        "{DAYS} days, {} charges, {} mails, {} links clicked",
-        audit.charges, walked.mails, walked.clicks
-    );
-    println!("collected, by our books:     {}", shown(&audit.ours));
-    println!("collected, by Stripe's:      {}", shown(&audit.stripes));
+    say!("{}", show::table(header, rows));
+    say!("{DAYS} days, {} charges, {} mails, {} links clicked", audit.charges, walked.mails, walked.clicks);
+    say!("collected, by our books:     {}", shown(&audit.ours));
+    say!("collected, by Stripe's:      {}", shown(&audit.stripes));
     if audit.findings.is_empty() {
-        println!("no charge was collected twice, and none was forgotten");
+        say!("no charge was collected twice, and none was forgotten");
     }
     for finding in &audit.findings {
-        println!("WRONG: {finding}");
+        say!("WRONG: {finding}");
     }
     for problem in &walked.problems {
-        println!("for a person: {problem}");
+        say!("for a person: {problem}");
     }
-    println!("mails: {}\ndatabase: {}", dir.join("mail").display(), dir.join("recurd.db").display());
+    say!("mails: {}\ndatabase: {}", dir.join("mail").display(), dir.join("recurd.db").display());
 }
 
 pub(super) async fn sandbox(args: SandboxArgs) -> Result<Exit> {
@@ -138,9 +135,7 @@ pub(super) async fn sandbox(args: SandboxArgs) -> Result<Exit> {
         "the sandbox listens on this machine only: use 127.0.0.1"
     );
     let address = listener.local_addr()?;
-    println!(
-        "Stripe sandbox on http://{address} (any sk_test_ key); what there is: http://{address}/_sandbox/"
-    );
+    say!("Stripe sandbox on http://{address} (any sk_test_ key); what there is: http://{address}/_sandbox/");
     let options = crate::sandbox::Options {
         public_url: format!("http://{address}"),
         ..crate::sandbox::Options::standalone()

@@ -1,5 +1,8 @@
 //! The command line: a file per verb.
 
+#[macro_use]
+mod show;
+
 mod charges;
 mod check;
 mod demo;
@@ -7,7 +10,6 @@ mod find;
 mod people;
 mod run;
 mod setup;
-mod show;
 mod status;
 
 use std::path::PathBuf;

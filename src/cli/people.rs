@@ -188,7 +188,7 @@ pub(super) async fn customers(global: &Global, command: CustomersCommand) -> Res
             store.hold_customer(&customer.stripe_customer, None).await?;
             let now = crate::clock::Clock::system().now();
             store.audit(&show::who(), "release", &customer.id, "", now).await?;
-            println!("Customer {} may be charged again.", customer.id);
+            say!("Customer {} may be charged again.", customer.id);
         }
     }
     Ok(Exit::Done)
@@ -209,7 +209,7 @@ fn show_customers(global: &Global, customers: &[Customer]) {
             .unwrap_or_else(|| if one.mail_state == "dead" { "mail bounces".into() } else { String::new() });
         [one.id.clone(), one.stripe_customer.clone(), one.email.clone(), one.name.clone(), card, note]
     });
-    println!("{}", show::table(["id", "stripe customer", "email", "name", "card", ""], rows));
+    say!("{}", show::table(["id", "stripe customer", "email", "name", "card", ""], rows));
 }
 
 fn show_subscriptions(global: &Global, subscriptions: &[Subscription]) {
@@ -226,7 +226,7 @@ fn show_subscriptions(global: &Global, subscriptions: &[Subscription]) {
             one.end_reason.clone().unwrap_or_default(),
         ]
     });
-    println!("{}", show::table(["id", "plan", "state", "next due", "time zone", ""], rows));
+    say!("{}", show::table(["id", "plan", "state", "next due", "time zone", ""], rows));
 }
 
 async fn import_file(global: &Global, args: &ImportArgs) -> Result<Exit> {
@@ -254,10 +254,12 @@ fn report_import(global: &Global, imported: &import::Imported, file: &str, check
             eprintln!("{file}:{}: {}", bad.line, bad.reason);
         }
         match (imported.bad.len(), checked_only) {
-            (0, true) => println!("{} lines are good. Nothing was imported.", imported.lines),
-            (0, false) => println!(
+            (0, true) => say!("{} lines are good. Nothing was imported.", imported.lines),
+            (0, false) => say!(
                 "{} lines: {} new customers, {} new subscriptions.",
-                imported.lines, imported.customers, imported.subscriptions
+                imported.lines,
+                imported.customers,
+                imported.subscriptions
             ),
             (bad, true) => eprintln!("{bad} of {} lines are bad. Nothing was imported.", imported.lines),
             (bad, false) => eprintln!(
@@ -294,19 +296,19 @@ pub(super) async fn subscriptions(global: &Global, command: SubscriptionsCommand
             let ctx = setup::ctx(global).await?;
             let found = find::subscription(&ctx.store, &args.id).await?;
             manage::pause(&ctx, found.subscription_id(), &show::who(), &args.why).await?;
-            println!("Subscription {} is paused.", found.id);
+            say!("Subscription {} is paused.", found.id);
         }
         SubscriptionsCommand::Resume { id } => {
             let ctx = setup::ctx(global).await?;
             let found = find::subscription(&ctx.store, &id).await?;
             manage::resume(&ctx, found.subscription_id(), &show::who()).await?;
-            println!("Subscription {} is active.", found.id);
+            say!("Subscription {} is active.", found.id);
         }
         SubscriptionsCommand::Cancel(args) => {
             let ctx = setup::ctx(global).await?;
             let found = find::subscription(&ctx.store, &args.id).await?;
             let report = manage::cancel(&ctx, found.subscription_id(), &show::who(), &args.why).await?;
-            println!("Subscription {} is canceled, and {} open charges end with it.", found.id, report.taken);
+            say!("Subscription {} is canceled, and {} open charges end with it.", found.id, report.taken);
         }
     }
     Ok(Exit::Done)
@@ -339,9 +341,9 @@ pub(super) async fn enroll(global: &Global, args: EnrollArgs) -> Result<Exit> {
             &serde_json::json!({ "customer": customer, "subscription": subscription, "url": url, "mailed": args.mail }),
         );
     } else if args.mail {
-        println!("The link was mailed to customer {}.", customer.id);
+        say!("The link was mailed to customer {}.", customer.id);
     } else {
-        println!("{url}");
+        say!("{url}");
     }
     Ok(Exit::Done)
 }

@@ -118,19 +118,19 @@ fn print(answer: &Answer) {
             report.outcomes.iter().map(|(name, count)| format!("{count} {name}")).collect();
         [(*job).to_owned(), report.taken.to_string(), outcomes.join(", ")]
     });
-    println!("{}", show::table(["job", "taken", "what became of it"], rows));
+    say!("{}", show::table(["job", "taken", "what became of it"], rows));
     let sums = shown(&answer.collected_minor);
-    println!(
+    say!(
         "collected {} in {:.1} s",
         if sums.is_empty() { "nothing".to_owned() } else { sums },
         answer.seconds
     );
     for (job, report) in &answer.jobs {
         for problem in &report.problems {
-            println!("{job}: {problem}");
+            say!("{job}: {problem}");
         }
         if let Some(why) = &report.stopped {
-            println!("{job} stopped: {why}");
+            say!("{job} stopped: {why}");
         }
     }
 }
@@ -147,7 +147,7 @@ async fn dry_run(global: &Global, ctx: &Ctx) -> Result<Exit> {
         show::json(&due);
     } else {
         let rows = due.iter().map(|(job, count)| [(*job).to_owned(), count.to_string()]);
-        println!("{}\nNothing was done.", show::table(["job", "would take"], rows));
+        say!("{}\nNothing was done.", show::table(["job", "would take"], rows));
     }
     Ok(Exit::Done)
 }

@@ -4,6 +4,21 @@ use comfy_table::{ContentArrangement, Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
+/// Prints a line on standard output. A reader that has gone away (`| head`) ends the program quietly.
+macro_rules! say {
+    ($($text:tt)*) => {
+        $crate::cli::show::print_line(format_args!($($text)*))
+    };
+}
+
+/// The function under [`say!`].
+pub(super) fn print_line(text: std::fmt::Arguments<'_>) {
+    use std::io::Write as _;
+    if writeln!(std::io::stdout(), "{text}").is_err() {
+        std::process::exit(0);
+    }
+}
+
 /// A table with a header line.
 pub(super) fn table<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> Table {
     let mut table = Table::new();
@@ -17,7 +32,7 @@ pub(super) fn table<const N: usize>(header: [&str; N], rows: impl IntoIterator<I
 
 /// Prints a value as JSON.
 pub(super) fn json(value: &impl Serialize) {
-    println!("{}", serde_json::to_string_pretty(value).unwrap_or_default());
+    say!("{}", serde_json::to_string_pretty(value).unwrap_or_default());
 }
 
 /// A progress bar on standard error, on terminals only.

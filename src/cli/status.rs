@@ -66,23 +66,26 @@ fn print(status: &Status) {
             one.declined.to_string(),
         ]
     });
-    println!("{}", show::table(["charges", "count", "sum", "declined at least once"], rows));
-    println!(
+    say!("{}", show::table(["charges", "count", "sum", "declined at least once"], rows));
+    say!(
         "due now {}, overdue by {} s, mails waiting {}",
-        status.awake, status.overdue_secs, status.outbox_pending
+        status.awake,
+        status.overdue_secs,
+        status.outbox_pending
     );
-    println!(
+    say!(
         "unknown attempts {}, waiting for a person {}",
-        status.attention.unknown, status.attention.needs_review
+        status.attention.unknown,
+        status.attention.needs_review
     );
     if let Some(why) = &status.halted_why {
-        println!("HALTED: {why}");
+        say!("HALTED: {why}");
     }
     let rows = status.runs.iter().map(|run| {
         let end = run.finished_at.map(show::instant).unwrap_or_else(|| "running, or died".into());
         [run.job.clone(), show::instant(run.started_at), end, run.error.clone().unwrap_or_default()]
     });
-    println!("{}", show::table(["job", "last began", "ended", "problem"], rows));
+    say!("{}", show::table(["job", "last began", "ended", "problem"], rows));
 }
 
 #[derive(Serialize)]
@@ -110,7 +113,7 @@ pub(super) async fn doctor(global: &Global) -> Result<Exit> {
         show::json(&checks);
     } else {
         for check in &checks {
-            println!("{} {:14} {}", if check.good { "ok  " } else { "FAIL" }, check.what, check.found);
+            say!("{} {:14} {}", if check.good { "ok  " } else { "FAIL" }, check.what, check.found);
         }
     }
     Ok(if good { Exit::Done } else { Exit::Person })
