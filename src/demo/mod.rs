@@ -7,7 +7,7 @@ mod serve;
 mod walk;
 pub mod world;
 
-pub use audit::{Audit, audit, shown};
+pub use audit::{Audit, Line, audit, shown};
 pub use serve::serve;
 pub use walk::{DAYS, Walked, walk};
 pub use world::{InProcess, World, WorldOptions};
