@@ -5,7 +5,7 @@ use recurd::cli::{Cli, Exit};
 
 fn main() -> std::process::ExitCode {
     let cli = Cli::parse();
-    recurd::telemetry::init(cli.log_format());
+    recurd::telemetry::init(cli.log_format(), cli.is_daemon());
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => {

@@ -3,6 +3,7 @@
 //! Field names: `charge.id`, `customer.id`, `subscription.id`, `stripe.request_id`, `job`. Never logged: keys, card
 //! data, mail addresses, link tokens, raw bodies.
 
+use std::io::IsTerminal as _;
 use std::sync::OnceLock;
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
@@ -20,10 +21,14 @@ pub enum LogFormat {
 
 /// Sets logging up, once per process. `RUST_LOG` chooses what is logged; default: warnings, and recurd's information
 /// in the daemon.
-pub fn init(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,recurd=warn"));
-    let builder =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+pub fn init(format: LogFormat, daemon: bool) {
+    let default = if daemon { "warn,recurd=info" } else { "warn" };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .with_ansi(std::io::stderr().is_terminal());
     // A second initialisation (tests in one process) keeps the first.
     let _ = match format {
         LogFormat::Text => builder.try_init(),

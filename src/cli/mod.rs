@@ -108,6 +108,12 @@ impl Cli {
     pub fn log_format(&self) -> LogFormat {
         self.global.log_format
     }
+
+    /// Whether the command runs until it is stopped, and so says what it does in its log.
+    #[must_use]
+    pub fn is_daemon(&self) -> bool {
+        matches!(self.command, Command::Serve)
+    }
 }
 
 /// Carries a command out.
