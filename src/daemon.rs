@@ -12,6 +12,7 @@ use tokio::sync::{Mutex, watch};
 use tokio_cron_scheduler::{Job as CronJob, JobScheduler};
 
 use crate::billing::charge::Work;
+use crate::config::Config;
 use crate::flows::{Ctx, Job};
 
 /// Limit: rounds of one job in one tick; the next tick goes on.
@@ -63,13 +64,14 @@ type Running = Vec<Arc<Mutex<()>>>;
 
 async fn schedule(ctx: &Ctx, stopping: &watch::Receiver<bool>) -> Result<(JobScheduler, Running)> {
     let scheduler = JobScheduler::new().await?;
+    let zone = cron_zone(&ctx.config)?;
     let mut running = Vec::new();
     for job in Job::ALL {
         let Some(cron) = ctx.config.schedules.get(job.as_str()) else { continue };
         let busy = Arc::new(Mutex::new(()));
         running.push(busy.clone());
         let (ctx, stopping) = (ctx.clone(), stopping.clone());
-        let tick = CronJob::new_async(cron.as_str(), move |_, _| {
+        let tick = CronJob::new_async_tz(cron.as_str(), zone, move |_, _| {
             let (ctx, busy, stopping) = (ctx.clone(), busy.clone(), stopping.clone());
             Box::pin(async move {
                 // A tick that finds the last one still running has nothing to add.
@@ -82,6 +84,28 @@ async fn schedule(ctx: &Ctx, stopping: &watch::Receiver<bool>) -> Result<(JobSch
         scheduler.add(tick.with_context(|| format!("schedules.{}: {cron:?}", job.as_str()))?).await?;
     }
     Ok((scheduler, running))
+}
+
+fn cron_zone(config: &Config) -> Result<chrono_tz::Tz> {
+    let name = &config.cron_zone;
+    name.parse().map_err(|_| anyhow::anyhow!("schedules.timezone: {name:?} is not a time zone"))
+}
+
+/// Checks the ticks without starting anything.
+///
+/// # Errors
+/// The first schedule that is not understood.
+pub fn check_schedules(config: &Config) -> Result<()> {
+    let zone = cron_zone(config)?;
+    for (job, cron) in &config.schedules {
+        let tick = CronJob::new_async_tz(cron.as_str(), zone, |_, _| Box::pin(async {}));
+        tick.map_err(|error| {
+            anyhow::anyhow!(
+                "schedules.{job}: {cron:?} is not `second minute hour day month weekday` ({error})"
+            )
+        })?;
+    }
+    Ok(())
 }
 
 /// Runs one job until nothing is left, and records the run if it did something.

@@ -27,6 +27,8 @@ pub(super) fn check(global: &Global, args: &CheckArgs) -> Result<Exit> {
     }
     let config = setup::config(global)?;
     let templates = Templates::load(config.mail.templates.as_deref())?;
+    crate::daemon::check_schedules(&config)
+        .map_err(|error| crate::flows::FlowError::Refused(error.to_string()))?;
     Letterhead::new(&config).map_err(crate::flows::FlowError::Refused)?;
     if global.json {
         show::json(&serde_json::json!({ "valid": true, "plans": config.plans, "dunning": config.dunning }));

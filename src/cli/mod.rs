@@ -137,7 +137,7 @@ pub async fn dispatch(cli: Cli) -> Exit {
     match done {
         Ok(exit) => exit,
         Err(error) => {
-            eprintln!("recurd: {error:#}");
+            eprintln!("recurd: {}", sentence(&error));
             exit_of(&error)
         }
     }
@@ -146,6 +146,15 @@ pub async fn dispatch(cli: Cli) -> Exit {
 async fn serve(global: &Global) -> anyhow::Result<Exit> {
     crate::daemon::serve(setup::ctx(global).await?).await?;
     Ok(Exit::Done)
+}
+
+/// The error with its causes, each said once.
+fn sentence(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |said, cause| match () {
+        () if said.is_empty() => cause,
+        () if said.contains(&cause) => said,
+        () => format!("{said}: {cause}"),
+    })
 }
 
 /// A configuration or an argument that is wrong is the caller's; the rest is for a person to look at.

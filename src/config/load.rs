@@ -132,28 +132,33 @@ fn similarity(one: &str, other: &str) -> f64 {
 
 /// The line on which a dotted key (or the unknown word of a message) stands, counted from 1.
 pub(super) fn line_of(text: &str, key: &str, message: &str) -> Option<usize> {
+    let key = key.split('[').next().unwrap_or_default();
     let unknown = message.strip_prefix('`').and_then(|rest| rest.split('`').next());
-    let mut path: Vec<&str> = key.split('.').filter(|part| !part.starts_with('[') && *part != "?").collect();
-    if let Some(word) = unknown.filter(|word| path.last() != Some(word)) {
-        path.push(word);
-    }
     let mut section = String::new();
-    let mut best = None;
+    let mut section_line = None;
     for (index, line) in text.lines().enumerate() {
         let line = line.trim();
-        if let Some(name) = line.strip_prefix('[') {
-            section = name.trim_matches(['[', ']']).to_owned();
+        if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.split(']').next()) {
+            name.clone_into(&mut section);
+            if section == key {
+                section_line = Some(index + 1);
+            }
+            continue;
         }
         let name = line.split('=').next().unwrap_or_default().trim().trim_matches('"');
-        let full = if section.is_empty() { name.to_owned() } else { format!("{section}.{name}") };
-        let wanted = path.join(".");
-        let wanted = wanted.split('[').next().unwrap_or_default();
-        if full == wanted || section == wanted && line.starts_with('[') {
-            best = Some(index + 1);
-            break;
+        let inside = !section.is_empty() && key.starts_with(&section);
+        let is_word = |word: &str| {
+            let words = line.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+            inside && words.into_iter().any(|one| one == word)
+        };
+        let exact = if section.is_empty() { name == key } else { format!("{section}.{name}") == key };
+        match unknown {
+            Some(word) if is_word(word) => return Some(index + 1),
+            None if exact => return Some(index + 1),
+            Some(_) | None => {}
         }
     }
-    best
+    section_line
 }
 
 #[cfg(test)]

@@ -25,6 +25,7 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
+use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::sync::Mutex;
 
 pub use attempts::{AttemptRow, AttemptUpdate, NewAttempt};
@@ -137,6 +138,8 @@ impl Store {
         if url.starts_with("postgres:") || url.starts_with("postgresql:") {
             let options = PgConnectOptions::from_str(url).map_err(connect_error)?;
             let options = options.application_name("recurd").options([("synchronous_commit", "on")]);
+            // One connection by hand first: it says why it fails, the pool only that it waited.
+            options.connect().await.map_err(connect_error)?.close().await.map_err(connect_error)?;
             let pool = PgPoolOptions::new()
                 .max_connections(POSTGRES_CONNECTIONS_MAX)
                 .acquire_timeout(Duration::from_secs(15))
