@@ -1,0 +1,198 @@
+//! Never twice, never lost: whatever happens to an answer, a process or a database, Stripe's books show each charge
+//! collected once, and no customer hears of a fault that was not theirs.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use recurd::clock::Clock;
+use recurd::config::Config;
+use recurd::demo::{World, WorldOptions};
+use recurd::flows::{Ctx, Job, import};
+use recurd::mail::{Mailer, Memory};
+use recurd::sandbox::{Effect, Rule, SeedCard};
+use recurd::store::ChargeFilter;
+
+struct Scene {
+    world: World,
+    mails: Memory,
+    dir: PathBuf,
+}
+
+impl Scene {
+    /// A world in which `cards` are due on 5 January 2026 on the plan "basic".
+    async fn new(cards: &[&str]) -> Self {
+        let dir = std::env::temp_dir().join(format!("recurd-test-safety-{}", uuid::Uuid::new_v4()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let env = std::collections::BTreeMap::new();
+        let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+        let mut config = Config::load_with(Some(&root.join("schedules.toml")), &env).unwrap();
+        config.public_url = Some("http://127.0.0.1:8080".into());
+        let start: jiff::Timestamp = "2026-01-05T12:00:00Z".parse().unwrap();
+        let (mailer, mails) = Mailer::memory(Clock::manual(start));
+        let mailer = Some(Arc::new(mailer));
+        let options = WorldOptions { seed: 1, start, dir: dir.clone(), config, database_url: None, mailer };
+        let world = World::new(options).await.unwrap();
+        let mut csv = format!("{}\n", import::HEADER);
+        for (index, card) in cards.iter().enumerate() {
+            let (customer, id) = (format!("cus_{index}"), format!("{card}_{index}"));
+            world.sandbox.seed_customer(&customer, Some("a@example.com"), None).unwrap();
+            let card = SeedCard { id: id.clone(), customer: customer.clone(), ..SeedCard::default() };
+            world.sandbox.seed_card(&card).unwrap();
+            csv.push_str(&format!(
+                "{customer},{id},c{index}@example.com,C,en,UTC,basic,1,2026-01-05,2026-01-01,yes\n"
+            ));
+        }
+        let imported = import::import(&world.ctx, csv.as_bytes(), |_| {}).await.unwrap();
+        assert!(imported.bad.is_empty(), "{:?}", imported.bad);
+        Self { world, mails, dir }
+    }
+
+    /// Everything that is due, until nothing is.
+    async fn tick(&self) {
+        drain(&self.world.ctx).await;
+    }
+
+    /// Ticks every ten minutes for some hours.
+    async fn hours(&self, hours: u32) {
+        for _ in 0..hours * 6 {
+            self.tick().await;
+            self.world.clock.advance(Duration::from_secs(600));
+            self.world.sandbox.tick();
+        }
+        self.tick().await;
+    }
+
+    /// How often Stripe collected each charge.
+    fn collected(&self) -> Vec<u64> {
+        let mut times = std::collections::BTreeMap::<String, u64>::new();
+        for intent in self.world.sandbox.books().payment_intents {
+            if intent.status == "succeeded" {
+                *times.entry(intent.metadata["recurd_charge"].clone()).or_default() += 1;
+            }
+        }
+        times.into_values().collect()
+    }
+
+    async fn states(&self) -> Vec<&'static str> {
+        let filter = ChargeFilter { limit: 1000, ..ChargeFilter::default() };
+        let charges = self.world.ctx.store.list_charges(&filter).await.unwrap();
+        charges.iter().map(|one| one.charge.state.as_str()).collect()
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+async fn drain(ctx: &Ctx) {
+    for job in Job::ALL {
+        for _ in 0..100 {
+            if ctx.run_once(job, 500).await.unwrap().taken == 0 {
+                break;
+            }
+        }
+    }
+}
+
+/// A fault on the first create, then everything works again.
+async fn after_fault(effect: &str) -> Scene {
+    let scene = Scene::new(&["pm_card_visa"]).await;
+    scene.world.sandbox.add_fault(Rule::once("POST", "/v1/payment_intents", Effect::parse(effect).unwrap()));
+    scene.hours(30).await;
+    scene
+}
+
+#[tokio::test]
+async fn whatever_happens_to_an_answer_the_charge_is_collected_once_and_nobody_is_mailed() {
+    for effect in [
+        "no-answer",
+        "no-answer not-executed",
+        "cut 40",
+        "500",
+        "502",
+        "503 not-executed",
+        "409",
+        "429",
+        "not-sent",
+    ] {
+        let Ok(parsed) = Effect::parse(effect) else { panic!("the sandbox does not know {effect:?}") };
+        drop(parsed);
+        let scene = after_fault(effect).await;
+        assert_eq!(scene.collected(), [1], "{effect}");
+        assert_eq!(scene.states().await, ["paid"], "{effect}");
+        assert!(scene.mails.mails().is_empty(), "{effect}: a customer was mailed");
+    }
+}
+
+#[tokio::test]
+async fn a_500_that_never_ran_ends_with_a_person_and_not_with_a_second_try() {
+    let scene = after_fault("500 not-executed").await;
+    assert_eq!(scene.states().await, ["collecting"]);
+    scene.hours(60).await;
+    assert_eq!(scene.states().await, ["needs_review"]);
+    assert!(scene.collected().is_empty());
+    assert!(scene.mails.mails().is_empty());
+}
+
+#[tokio::test]
+async fn a_500_that_stripe_finishes_hours_later_is_found_and_booked_once() {
+    let scene = after_fault("500 forward 26h").await;
+    assert_eq!((scene.collected(), scene.states().await), (vec![1], vec!["paid"]));
+}
+
+#[tokio::test]
+async fn two_workers_at_the_same_moment_collect_each_charge_once() {
+    let scene = Scene::new(&["pm_card_visa"; 40]).await;
+    let world = &scene.world;
+    let other = Ctx::new(
+        world.ctx.store.clone(),
+        world.ctx.stripe.clone(),
+        world.ctx.mailer.clone(),
+        world.ctx.templates.clone(),
+        world.clock.clone(),
+        world.ctx.config.clone(),
+        world.ctx.instance,
+        world.ctx.head.as_ref().clone(),
+    );
+    tokio::join!(drain(&world.ctx), drain(&other));
+    assert_eq!(scene.collected(), [1; 40]);
+    assert_eq!(scene.states().await, ["paid"; 40]);
+}
+
+#[tokio::test]
+async fn a_restored_backup_adopts_what_stripe_knows() {
+    for days_later in [0, 1, 9] {
+        let scene = Scene::new(&["pm_card_visa", "pm_card_sandbox_fundsOnceThenGood"]).await;
+        scene.world.ctx.run_once(Job::Materialize, 100).await.unwrap();
+        let backup = scene.dir.join("backup.db");
+        let live = scene.dir.join("recurd.db");
+        let copy = |from: &PathBuf, to: &PathBuf| {
+            let status = std::process::Command::new("sqlite3")
+                .arg(from)
+                .arg(format!(".backup '{}'", to.display()))
+                .status();
+            status.is_ok_and(|status| status.success())
+        };
+        if !copy(&live, &backup) {
+            eprintln!("SKIPPED: sqlite3 is not installed, so no backup can be taken");
+            return;
+        }
+        scene.tick().await;
+        assert_eq!(scene.collected(), [1]);
+        scene.world.clock.advance(Duration::from_secs(days_later * 86_400));
+        // Yesterday's file comes back; the daemon starts on it and knows of nothing.
+        let url = format!("sqlite://{}", backup.display());
+        let store = recurd::store::Store::open(&url).await.unwrap();
+        let mut ctx = scene.world.ctx.clone();
+        ctx.store = store;
+        for _ in 0..24 * 12 {
+            drain(&ctx).await;
+            scene.world.clock.advance(Duration::from_secs(3600));
+            scene.world.sandbox.tick();
+        }
+        assert_eq!(scene.collected(), [1, 1], "{days_later} days later");
+    }
+}
