@@ -1,7 +1,10 @@
 //! Prove a collector dead before another may live: cancel or expire it, then read what is true.
 
+use std::time::Duration;
+
 use super::answers::{event_of_intent, event_of_session};
-use super::{Ctx, Result};
+use super::settle::{Trace, decide, settle_one};
+use super::{Ctx, Report, Result};
 use crate::billing::apply::Event;
 use crate::billing::charge::{Collector, CollectorKind};
 use crate::store::Claimed;
@@ -40,6 +43,38 @@ pub(super) async fn close(ctx: &Ctx, claimed: &Claimed, collector: &Collector) -
                 )),
                 Err(error) => Ok(Closed::Alive(error.to_string())),
             }
+        }
+    }
+}
+
+/// How long a charge rests whose collector could not be closed.
+const CLOSE_AGAIN: Duration = Duration::from_secs(120);
+
+/// Clears the way: afterwards no collector lives, and the lease is kept. `None`: it turned out paid or pending, or it
+/// must be tried again later; whatever it was is settled.
+pub(super) async fn clear(ctx: &Ctx, claimed: Claimed, report: &mut Report) -> Result<Option<Claimed>> {
+    let Some(collector) = claimed.charge.collector.clone() else { return Ok(Some(claimed)) };
+    let now = ctx.now();
+    match close(ctx, &claimed, &collector).await? {
+        Closed::Event(Event::CollectorDead) => {
+            let Ok(settlement) = decide(ctx, &claimed, &Event::CollectorDead, Trace::default(), now).await?
+            else {
+                return Ok(None);
+            };
+            let settlement = settlement.keep_lease(&ctx.worker, ctx.lease_until());
+            let charge = settlement.charge.clone();
+            let settled = ctx.store.settle(&[settlement], now).await?;
+            Ok(settled.lost.is_empty().then_some(Claimed { charge, ..claimed }))
+        }
+        Closed::Event(event) => {
+            settle_one(ctx, &claimed, &event, Trace::default(), report).await?;
+            Ok(None)
+        }
+        Closed::Alive(why) => {
+            let id = claimed.charge.id;
+            tracing::warn!(charge.id = %id, "The collector of charge {id} cannot be closed yet: {why}");
+            ctx.store.release_charge(&claimed.charge, now.checked_add(CLOSE_AGAIN).ok()).await?;
+            Ok(None)
         }
     }
 }

@@ -6,13 +6,13 @@ use jiff::Timestamp;
 use ring::rand::{SecureRandom, SystemRandom};
 
 use super::answers::{ATTEMPT, CHARGE, GENERATION, INSTANCE, SUBSCRIPTION};
-use super::close::{Closed, close};
+use super::close::clear;
 use super::settle::{Trace, commit, decide, settle_one};
 use super::{Ctx, FlowError, Report, Result};
 use crate::billing::apply::Event;
 use crate::billing::charge::{Charge, State};
 use crate::billing::ids::ChargeId;
-use crate::store::{Claimed, Settlement};
+use crate::store::Claimed;
 use crate::stripe::Error;
 use crate::stripe::checkout::{CreatePaymentSession, SessionPage};
 
@@ -136,7 +136,8 @@ async fn reopen(ctx: &Ctx, claimed: Claimed) -> Result<Opened> {
 }
 
 async fn open_new(ctx: &Ctx, claimed: Claimed, lives: Duration) -> Result<Opened> {
-    let Some(claimed) = without_collector(ctx, claimed).await? else { return Ok(Opened::Busy) };
+    // A PaymentIntent that could still be confirmed is canceled before a link opens.
+    let Some(claimed) = clear(ctx, claimed, &mut Report::default()).await? else { return Ok(Opened::Busy) };
     let now = ctx.now();
     let expires_at = now.checked_add(lives).unwrap_or(now);
     let until = expires_at.checked_add(EXPIRY_MARGIN).unwrap_or(expires_at);
@@ -155,32 +156,6 @@ async fn open_new(ctx: &Ctx, claimed: Claimed, lives: Duration) -> Result<Opened
         return Ok(Opened::Busy);
     }
     make(ctx, Claimed { charge, ..claimed }, &key, body).await
-}
-
-/// A PaymentIntent that could still be confirmed is canceled before a link opens.
-async fn without_collector(ctx: &Ctx, claimed: Claimed) -> Result<Option<Claimed>> {
-    let Some(collector) = claimed.charge.collector.clone() else { return Ok(Some(claimed)) };
-    let now = ctx.now();
-    match close(ctx, &claimed, &collector).await? {
-        Closed::Event(Event::CollectorDead) => {
-            let Ok(settlement) = decide(ctx, &claimed, &Event::CollectorDead, Trace::default(), now).await?
-            else {
-                return Ok(None);
-            };
-            let settlement: Settlement = settlement.keep_lease(&ctx.worker, ctx.lease_until());
-            let charge = settlement.charge.clone();
-            let lost = ctx.store.settle(&[settlement], now).await?.lost;
-            Ok(lost.is_empty().then_some(Claimed { charge, ..claimed }))
-        }
-        Closed::Event(event) => {
-            settle_one(ctx, &claimed, &event, Trace::default(), &mut Report::default()).await?;
-            Ok(None)
-        }
-        Closed::Alive(_) => {
-            ctx.store.release_charge(&claimed.charge, None).await?;
-            Ok(None)
-        }
-    }
 }
 
 fn request(ctx: &Ctx, claimed: &Claimed, charge: &Charge, expires_at: Timestamp) -> Result<String> {
