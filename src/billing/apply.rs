@@ -691,3 +691,6 @@ fn name_collector(charge: &mut Charge, id: &str) {
 fn later(now: Timestamp, secs: u64) -> Timestamp {
     now.checked_add(std::time::Duration::from_secs(secs)).unwrap_or(Timestamp::MAX)
 }
+
+#[cfg(test)]
+mod tests;
