@@ -10,7 +10,7 @@ use super::decline::{Class, Decline};
 use super::dunning::{Action, DunningPolicy, Finally, MailKind, Next, Rung, on_decline, on_remind};
 use super::ids::CustomerId;
 use super::money::Money;
-use super::unknown::{Miss, miss};
+use super::unknown::{Miss, ask_at, counts, miss};
 
 /// Something that happened to a charge.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -192,6 +192,10 @@ pub fn apply(charge: &Charge, event: &Event, policy: &Policy<'_>, now: Timestamp
         }
         Event::Paid(receipt) => paid(&mut step, receipt)?,
         Event::Declined(decline) => declined_late(&mut step, decline, policy, now)?,
+        // Without a collector there is nothing to ask how it went, and what waits for a person goes on waiting.
+        Event::Pending if charge.collector.is_none() || matches!(charge.state, State::NeedsReview { .. }) => {
+            return Err(Refused::OutOfPlace(charge.state.as_str()));
+        }
         Event::Pending => pending(&mut step.charge, now)?,
         Event::OpenLink { until } => open_link(&mut step.charge, *until, now)?,
         Event::LinkOpened { session } => link_opened(&mut step.charge, session)?,
@@ -276,7 +280,14 @@ fn answered(
         }
         Outcome::Missing => missing(step, attempt, now),
         Outcome::Rejected(why) => rejected(step, why, now),
-        Outcome::CollectorDead => collector_dead(step, now),
+        Outcome::CollectorDead => {
+            if let State::Closing { attempt, .. } | State::NeedsReview { attempt, .. } =
+                &mut step.charge.state
+            {
+                *attempt = None;
+            }
+            collector_dead(step, now)
+        }
     }
 }
 
@@ -284,12 +295,14 @@ fn answered(
 fn not_run(attempt: Attempt, not_before: Timestamp) -> Phase {
     match attempt.phase {
         Phase::Prepared { .. } => Phase::Prepared { not_before },
-        Phase::Sending(sent) | Phase::Unknown(sent) if sent.sends <= 1 && sent.misses == 0 => {
-            Phase::Prepared { not_before }
-        }
-        Phase::Sending(sent) | Phase::Unknown(sent) => {
-            Phase::Unknown(Sent { sends: sent.sends - 1, last_at: sent.last_at.max(not_before), ..sent })
-        }
+        Phase::Sending(sent) if sent.sends <= 1 && sent.misses == 0 => Phase::Prepared { not_before },
+        Phase::Sending(sent) => Phase::Unknown(Sent {
+            sends: sent.sends.saturating_sub(1),
+            last_at: sent.last_at.max(not_before),
+            ..sent
+        }),
+        // Nothing was marked as leaving since: this says nothing of the sending that has no answer.
+        Phase::Unknown(sent) => Phase::Unknown(Sent { last_at: sent.last_at.max(not_before), ..sent }),
     }
 }
 
@@ -305,7 +318,11 @@ fn set_phase(charge: &mut Charge, phase: Phase, now: Timestamp) {
         State::Collecting { attempt } => attempt.phase = phase,
         State::Closing { attempt: Some(attempt), at, .. } => {
             attempt.phase = phase;
-            *at = later(now, CLOSING_PAUSE_SECS);
+            let pause = later(now, CLOSING_PAUSE_SECS);
+            *at = match phase {
+                Phase::Prepared { .. } => pause,
+                Phase::Sending(sent) | Phase::Unknown(sent) => pause.max(ask_at(&sent)),
+            };
         }
         State::NeedsReview { attempt: Some(attempt), .. } => attempt.phase = phase,
         State::Closing { attempt: None, .. }
@@ -368,7 +385,15 @@ fn climb(step: &mut Step, rung: Rung) {
 }
 
 fn missing(step: &mut Step, attempt: Attempt, now: Timestamp) -> Result<(), Refused> {
-    let sent = sent_of(attempt, now);
+    let (Phase::Sending(sent) | Phase::Unknown(sent)) = attempt.phase else {
+        // Nothing left, so nothing can still arrive.
+        resume(&mut step.charge, now);
+        return Ok(());
+    };
+    if !counts(&sent, now) {
+        set_phase(&mut step.charge, Phase::Unknown(sent), now);
+        return Ok(());
+    }
     let sent = Sent { misses: sent.misses + 1, last_at: now, ..sent };
     match miss(&sent, now) {
         Miss::AskAgain => {
@@ -441,6 +466,11 @@ fn paid(step: &mut Step, receipt: &Receipt) -> Result<(), Refused> {
     if receipt.amount != charge.amount || receipt.customer != charge.customer {
         let why =
             format!("{} took {}, but {} is owed", receipt.payment_intent, receipt.amount, charge.amount);
+        if charge.state.is_terminal() {
+            let text = format!("charge {} is {}: {why}", charge.id, charge.state.as_str());
+            step.effects.push(Effect::Alarm { step: "paid-after-end".into(), text });
+            return Ok(());
+        }
         return review_answered(step, &why, receipt.at);
     }
     if charge.state.is_terminal() || matches!(charge.state, State::Closing { .. }) {
@@ -466,6 +496,12 @@ fn pending(charge: &mut Charge, now: Timestamp) -> Result<(), Refused> {
     if charge.state.is_terminal() {
         return Err(Refused::TooLate(charge.state.as_str()));
     }
+    if let State::Closing { attempt, at, .. } = &mut charge.state {
+        // The end was decided: it waits for the result, and no decline starts the ladder again.
+        *attempt = None;
+        *at = later(now, PROCESSING_POLL_SECS);
+        return Ok(());
+    }
     charge.state = State::Processing { poll_at: later(now, PROCESSING_POLL_SECS) };
     Ok(())
 }
@@ -490,7 +526,9 @@ fn open_link(charge: &mut Charge, until: Timestamp, now: Timestamp) -> Result<()
 fn link_opened(charge: &mut Charge, session: &str) -> Result<(), Refused> {
     let name = charge.state.as_str();
     match (&charge.state, &mut charge.collector) {
-        (State::LinkOpen { .. } | State::Closing { .. }, Some(collector)) => {
+        (State::LinkOpen { .. } | State::Closing { .. }, Some(collector))
+            if collector.kind == CollectorKind::CheckoutSession =>
+        {
             collector.stripe_id = Some(session.to_owned());
             Ok(())
         }
@@ -504,12 +542,14 @@ fn collector_dead(step: &mut Step, now: Timestamp) -> Result<(), Refused> {
         return Err(Refused::TooLate(charge.state.as_str()));
     }
     charge.collector = None;
+    if let State::Closing { attempt, .. } | State::NeedsReview { attempt, .. } = &mut charge.state {
+        // What never left was written for the dead one, and will not be sent.
+        attempt.take_if(|open| matches!(open.phase, Phase::Prepared { .. }));
+    }
     charge.state = match &charge.state {
         State::Closing { attempt: None, then, .. } => ended(*then, now),
         State::LinkOpen { then, .. } => planned(charge, *then),
-        State::Collecting { .. } | State::Processing { .. } => {
-            planned(charge, Next { at: now, action: Action::Collect })
-        }
+        State::Collecting { .. } | State::Processing { .. } => planned(charge, again(charge, now)),
         kept @ (State::Closing { .. }
         | State::Due { .. }
         | State::PastDue { .. }
@@ -521,6 +561,12 @@ fn collector_dead(step: &mut Step, now: Timestamp) -> Result<(), Refused> {
         | State::Settled { .. }) => kept.clone(),
     };
     Ok(())
+}
+
+/// Its collector died without an answer: the machine tries again at once, unless the last decline forbids that.
+fn again(charge: &Charge, now: Timestamp) -> Next {
+    let allowed = charge.dunning.is_none_or(|dunning| dunning.class.allows_machine_retry());
+    Next { at: now, action: if allowed { Action::Collect } else { Action::Remind } }
 }
 
 /// A charge that was never declined is due; one that was goes on where its ladder stood.
@@ -565,9 +611,25 @@ fn stop(charge: &mut Charge, end: End, now: Timestamp) -> Result<(), Refused> {
     }
     let attempt = charge.open_attempt();
     let unsent = attempt.is_none_or(|attempt| matches!(attempt.phase, Phase::Prepared { .. }));
-    let nameless = charge.collector.as_ref().is_none_or(|collector| collector.stripe_id.is_none());
-    let link = matches!(charge.state, State::LinkOpen { .. });
-    if unsent && nameless && !link {
+    // A collector without a name may be alive: a Session whose request has no answer, a payment on its way.
+    let living = match charge.state {
+        State::LinkOpen { .. }
+        | State::Processing { .. }
+        | State::Closing { .. }
+        | State::NeedsReview { .. } => charge.collector.is_some(),
+        State::Due { .. }
+        | State::Collecting { .. }
+        | State::PastDue { .. }
+        | State::Missed
+        | State::Paid { .. }
+        | State::Uncollectible { .. }
+        | State::Canceled { .. }
+        | State::Settled { .. } => charge
+            .collector
+            .as_ref()
+            .is_some_and(|one| one.stripe_id.is_some() || one.kind == CollectorKind::CheckoutSession),
+    };
+    if unsent && !living {
         charge.collector = None;
         charge.state = ended(end, now);
     } else {
@@ -604,7 +666,7 @@ fn review(step: &mut Step, why: &str, now: Timestamp) -> Result<(), Refused> {
     }
     let attempt = charge.open_attempt();
     let text = format!("charge {} needs a person: {why}", charge.id);
-    step.effects.push(Effect::Alarm { step: format!("review-{}", charge.attempts), text });
+    step.effects.push(Effect::Alarm { step: format!("review-{}", charge.version + 1), text });
     charge.state = State::NeedsReview { attempt, since: now, why: why.to_owned() };
     Ok(())
 }
@@ -629,3 +691,6 @@ fn name_collector(charge: &mut Charge, id: &str) {
 fn later(now: Timestamp, secs: u64) -> Timestamp {
     now.checked_add(std::time::Duration::from_secs(secs)).unwrap_or(Timestamp::MAX)
 }
+
+#[cfg(test)]
+mod tests;

@@ -56,6 +56,12 @@ pub fn ask_at(sent: &Sent) -> Timestamp {
     sent.last_at.checked_add(wait).unwrap_or(Timestamp::MAX)
 }
 
+/// Whether a reading that finds nothing now adds to the proof: not within [`MISS_GAP`] of the one before it.
+#[must_use]
+pub fn counts(sent: &Sent, now: Timestamp) -> bool {
+    sent.misses == 0 || now >= sent.last_at.checked_add(MISS_GAP).unwrap_or(Timestamp::MAX)
+}
+
 /// Judges a reading that found nothing; `sent` already counts it.
 #[must_use]
 pub fn miss(sent: &Sent, now: Timestamp) -> Miss {
