@@ -36,7 +36,7 @@ struct Answer {
 pub(super) async fn run(global: &Global, args: &RunArgs) -> Result<Exit> {
     let ctx = setup::ctx(global).await?;
     if args.dry_run {
-        return dry_run(global, &ctx).await;
+        return dry_run(global, &ctx, &jobs(&args.jobs)).await;
     }
     let started = std::time::Instant::now();
     let mut answer = Answer::default();
@@ -135,14 +135,20 @@ fn print(answer: &Answer) {
     }
 }
 
-async fn dry_run(global: &Global, ctx: &Ctx) -> Result<Exit> {
+async fn dry_run(global: &Global, ctx: &Ctx, jobs: &[Job]) -> Result<Exit> {
     let now = ctx.now();
     let mut due = BTreeMap::new();
-    due.insert("materialize", ctx.store.count_due_subscriptions(now).await?);
-    due.insert("collect", ctx.store.count_awake(Work::Collect, now).await?);
-    due.insert("dun", ctx.store.count_awake(Work::Dun, now).await?);
-    due.insert("reconcile", ctx.store.count_awake(Work::Reconcile, now).await?);
-    due.insert("notify", ctx.store.outbox_backlog().await?.0);
+    for job in jobs {
+        let count = match job {
+            Job::Materialize => ctx.store.count_due_subscriptions(now).await?,
+            Job::Collect => ctx.store.count_awake(Work::Collect, now).await?,
+            Job::Dun => ctx.store.count_awake(Work::Dun, now).await?,
+            Job::Reconcile => ctx.store.count_awake(Work::Reconcile, now).await?,
+            Job::Notify => ctx.store.outbox_backlog().await?.0,
+            Job::Receive | Job::Enrol => continue,
+        };
+        due.insert(job.as_str(), count);
+    }
     if global.json {
         show::json(&due);
     } else {
