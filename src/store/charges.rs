@@ -94,22 +94,25 @@ batch! { BY_ID = select_charges!("WHERE c.id IN (SELECT r.id FROM"), (id TEXT), 
 
 /// One charge per customer: a leased one (its worker may have died) comes before the others, else the one due first.
 macro_rules! claimable {
-    ($locking:literal) => {
+    ($open:literal, $close:literal) => {
         concat!(
-            "UPDATE charge SET lease_owner = $1, wake_at = $2, version = version + 1 WHERE id IN (",
+            "UPDATE charge SET lease_owner = $1, wake_at = $2, version = version + 1 WHERE id ", $open,
             "SELECT c.id FROM charge c WHERE c.wake_for = $3 AND c.wake_at <= $4 AND NOT EXISTS (",
             "SELECT 1 FROM charge o WHERE o.customer_id = c.customer_id AND o.wake_at IS NOT NULL AND o.id <> c.id AND (",
             "o.lease_owner IS NOT NULL OR (c.lease_owner IS NULL AND o.wake_for = $3 AND o.wake_at <= $4 ",
             "AND (o.wake_at < c.wake_at OR (o.wake_at = c.wake_at AND o.id < c.id))))) ",
             "ORDER BY c.wake_at LIMIT $5",
-            $locking,
-            ") RETURNING id"
+            $close, " RETURNING id"
         )
     };
 }
 
-/// Differs: no SKIP LOCKED in SQLite; it has one writer, so nobody else holds these rows.
-const CLAIM: Sql = Sql { sqlite: claimable!(""), postgres: claimable!(" FOR UPDATE SKIP LOCKED") };
+/// Differs: no SKIP LOCKED in SQLite; it has one writer, so nobody else holds these rows. PostgreSQL gets an array, which it computes once: it
+/// may join a subquery with `IN` so that the LIMIT starts anew for every row of the table.
+const CLAIM: Sql = Sql {
+    sqlite: claimable!("IN (", ")"),
+    postgres: claimable!("= ANY (ARRAY(", " FOR UPDATE SKIP LOCKED))"),
+};
 
 #[derive(Serialize)]
 struct InsertRow<'a> {

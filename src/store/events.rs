@@ -51,18 +51,21 @@ pub struct StoredEvent {
 }
 
 macro_rules! claimable {
-    ($locking:literal) => {
+    ($open:literal, $close:literal) => {
         concat!(
-            "UPDATE webhook_event SET wake_at = $1, tries = tries + 1 WHERE id IN (SELECT id FROM webhook_event ",
+            "UPDATE webhook_event SET wake_at = $1, tries = tries + 1 WHERE id ", $open, "SELECT id FROM webhook_event ",
             "WHERE state = 'pending' AND wake_at <= $2 ORDER BY wake_at LIMIT $3",
-            $locking,
-            ") RETURNING id, type, object_id, object_type, charge_id, created, received_at, state, tries, error"
+            $close, " RETURNING id, type, object_id, object_type, charge_id, created, received_at, state, tries, error"
         )
     };
 }
 
-/// Differs: no SKIP LOCKED in SQLite; it has one writer.
-const CLAIM: Sql = Sql { sqlite: claimable!(""), postgres: claimable!(" FOR UPDATE SKIP LOCKED") };
+/// Differs: no SKIP LOCKED in SQLite; it has one writer. PostgreSQL gets an array, which it computes once: it
+/// may join a subquery with `IN` so that the LIMIT starts anew for every row of the table.
+const CLAIM: Sql = Sql {
+    sqlite: claimable!("IN (", ")"),
+    postgres: claimable!("= ANY (ARRAY(", " FOR UPDATE SKIP LOCKED))"),
+};
 
 impl Store {
     /// Stores an event. Returns whether it is new: Stripe delivers some more than once.

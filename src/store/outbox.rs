@@ -179,18 +179,21 @@ batch! {
 pub(super) const INSERT_OUTBOX: Sql = INSERT;
 
 macro_rules! claimable {
-    ($locking:literal) => {
+    ($open:literal, $close:literal) => {
         concat!(
-            "UPDATE outbox SET lease_owner = $1, wake_at = $2, tries = tries + 1 WHERE id IN (SELECT id FROM outbox ",
+            "UPDATE outbox SET lease_owner = $1, wake_at = $2, tries = tries + 1 WHERE id ", $open, "SELECT id FROM outbox ",
             "WHERE state = 'pending' AND wake_at <= $3 ORDER BY wake_at LIMIT $4",
-            $locking,
-            ") RETURNING id, subject, step, kind, charge_id, customer_id, template, payload, tries, unknowns, created_at"
+            $close, " RETURNING id, subject, step, kind, charge_id, customer_id, template, payload, tries, unknowns, created_at"
         )
     };
 }
 
-/// Differs: no SKIP LOCKED in SQLite; it has one writer.
-const CLAIM: Sql = Sql { sqlite: claimable!(""), postgres: claimable!(" FOR UPDATE SKIP LOCKED") };
+/// Differs: no SKIP LOCKED in SQLite; it has one writer. PostgreSQL gets an array, which it computes once: it
+/// may join a subquery with `IN` so that the LIMIT starts anew for every row of the table.
+const CLAIM: Sql = Sql {
+    sqlite: claimable!("IN (", ")"),
+    postgres: claimable!("= ANY (ARRAY(", " FOR UPDATE SKIP LOCKED))"),
+};
 
 #[derive(FromRow)]
 struct Row {

@@ -48,25 +48,31 @@ impl Store {
         const INSERT: &str = "INSERT INTO plan_revision (plan, revision, terms, created_at) VALUES ($1, $2, $3, $4) \
             ON CONFLICT DO NOTHING";
         let text = super::charges::json(terms);
-        let revision = in_tx!(self, tx => {
-            let newest = sqlx::query_as::<_, Row>(NEWEST).bind(plan).fetch_optional(&mut *tx).await?;
-            let newest = newest.map(Row::read).transpose()?;
-            match newest {
-                Some(known) if known.terms == *terms => known.revision,
-                other => {
-                    let revision = other.map_or(1, |known| known.revision + 1);
-                    sqlx::query(INSERT)
-                        .bind(plan)
-                        .bind(i64::from(revision))
-                        .bind(&text)
-                        .bind(now.as_second())
-                        .execute(tx)
-                        .await?;
-                    revision
+        loop {
+            let agreed = in_tx!(self, tx => {
+                let newest = sqlx::query_as::<_, Row>(NEWEST).bind(plan).fetch_optional(&mut *tx).await?;
+                let newest = newest.map(Row::read).transpose()?;
+                match newest {
+                    Some(known) if known.terms == *terms => Some(known.revision),
+                    other => {
+                        let revision = other.map_or(1, |known| known.revision + 1);
+                        let inserted = sqlx::query(INSERT)
+                            .bind(plan)
+                            .bind(i64::from(revision))
+                            .bind(&text)
+                            .bind(now.as_second())
+                            .execute(tx)
+                            .await?
+                            .rows_affected();
+                        (inserted == 1).then_some(revision)
+                    }
                 }
+            });
+            // None: another process took this number for other terms meanwhile. Each turn means somebody got one.
+            if let Some(revision) = agreed {
+                return Ok(PlanRevision { plan: plan.to_owned(), revision, terms: terms.clone() });
             }
-        });
-        Ok(PlanRevision { plan: plan.to_owned(), revision, terms: terms.clone() })
+        }
     }
 
     /// Every revision of every plan.

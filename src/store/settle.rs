@@ -247,6 +247,9 @@ impl Batch {
 
     /// Statements in the order that keeps "one open attempt" and "one living collector" true at each of them.
     fn statements(&self) -> Vec<(super::sql::Sql, String)> {
+        let mut ends = self.subscriptions.clone();
+        // By id, as materialize locks them.
+        ends.sort_unstable();
         let mut statements = Vec::new();
         let mut push = |empty: bool, sql, rows: String| {
             if !empty {
@@ -259,7 +262,7 @@ impl Batch {
         push(self.live.is_empty(), UPSERT_COLLECTORS, json(&self.live));
         push(self.outbox.is_empty(), INSERT_OUTBOX, json(&self.outbox));
         push(self.tries.is_empty(), INSERT_TRIES, json(&self.tries));
-        let ends = format!("[{}]", self.subscriptions.join(","));
+        let ends = format!("[{}]", ends.join(","));
         push(self.subscriptions.is_empty(), END_SUBSCRIPTIONS, ends);
         statements
     }

@@ -250,7 +250,7 @@ impl Store {
         if batch.is_empty() {
             return Ok(0);
         }
-        let advances: Vec<AdvanceRow> = batch
+        let mut advances: Vec<AdvanceRow> = batch
             .iter()
             .map(|one| AdvanceRow {
                 id: one.id,
@@ -261,6 +261,8 @@ impl Store {
             })
             .collect();
         let (advance, insert) = (self.text(ADVANCE), self.text(INSERT_CHARGES));
+        // Two workers with the same subscriptions lock them in the same order, so neither waits for the other.
+        advances.sort_unstable_by_key(|one| one.id);
         let advances = json(&advances);
         let inserted = in_tx!(self, tx => {
             let won: Vec<String> = sqlx::query_scalar(advance).bind(&advances).fetch_all(&mut *tx).await?;
