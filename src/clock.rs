@@ -67,6 +67,15 @@ impl Clock {
         }
     }
 
+    /// Waits for company: as [`Clock::sleep`], but a manual clock stays where it is, and only lets the others run first.
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that may sleep")]
+    pub async fn pause(&self, pause: Duration) {
+        match &self.0 {
+            Source::System => tokio::time::sleep(pause).await,
+            Source::Manual(_) => tokio::task::yield_now().await,
+        }
+    }
+
     /// Moves a manual clock forward; the system clock cannot be moved, and the call does nothing there.
     pub fn advance(&self, by: Duration) {
         if let Source::Manual(ms) = &self.0 {

@@ -3,6 +3,7 @@
 //! A tick is a wake-up and nothing more: what is due lives in the database, so missed, doubled and late ticks are harmless.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -115,25 +116,16 @@ pub fn check_schedules(config: &Config) -> Result<()> {
 async fn drain(ctx: &Ctx, job: Job, stopping: &watch::Receiver<bool>) -> Result<()> {
     let started = std::time::Instant::now();
     ctx.store.heartbeat(ctx.now()).await?;
-    let mut all = crate::flows::Report::default();
-    let mut run = None;
-    for _ in 0..ROUNDS_MAX {
-        if *stopping.borrow() {
-            break;
-        }
-        let report = ctx.run_once(job, ctx.config.limits.batch).await?;
-        let (taken, stopped) = (report.taken, report.stopped.is_some());
-        all.merge(report);
-        if taken == 0 || stopped {
-            break;
-        }
-        if run.is_none() {
-            run = Some(ctx.store.begin_run(job.as_str(), ctx.now()).await?);
-        }
-    }
-    if let Some(id) = run {
+    let stop = stopping.clone();
+    let rounds = Arc::new(AtomicUsize::new(0));
+    let begun = ctx.now();
+    let (all, failed) =
+        ctx.drain(job, move |_| rounds.fetch_add(1, Ordering::Relaxed) < ROUNDS_MAX && !*stop.borrow()).await;
+    if all.taken > 0 {
+        let id = ctx.store.begin_run(job.as_str(), begun).await?;
         let report = serde_json::to_string(&all)?;
-        ctx.store.finish_run(id, &report, all.stopped.as_deref(), ctx.now()).await?;
+        let error = failed.as_ref().map(ToString::to_string).or(all.stopped.clone());
+        ctx.store.finish_run(id, &report, error.as_deref(), ctx.now()).await?;
         tracing::info!(job = job.as_str(), taken = all.taken, "Job {} took {}", job.as_str(), all.taken);
     }
     for problem in &all.problems {
@@ -141,6 +133,9 @@ async fn drain(ctx: &Ctx, job: Job, stopping: &watch::Receiver<bool>) -> Result<
     }
     if let Some(why) = &all.stopped {
         tracing::error!(job = job.as_str(), "Job {} stopped: {why}", job.as_str());
+    }
+    if let Some(error) = failed {
+        return Err(error.into());
     }
     metrics::histogram!("recurd_run_duration_seconds", "job" => job.as_str())
         .record(started.elapsed().as_secs_f64());

@@ -23,9 +23,6 @@ pub struct RunArgs {
     dry_run: bool,
 }
 
-/// Limit: rounds of one job in one run, each of `limits.batch` items. More work waits for the next run.
-const ROUNDS_MAX: usize = 100_000;
-
 #[derive(Default, Serialize)]
 struct Answer {
     jobs: BTreeMap<&'static str, Report>,
@@ -67,24 +64,13 @@ async fn drain(ctx: &Ctx, job: Job, bar: bool) -> Result<Report> {
     let id = ctx.store.begin_run(job.as_str(), ctx.now()).await?;
     ctx.store.heartbeat(ctx.now()).await?;
     let bar = progress(ctx, job, bar).await?;
-    let mut all = Report::default();
-    let mut failed = None;
-    for _ in 0..ROUNDS_MAX {
-        match ctx.run_once(job, ctx.config.limits.batch).await {
-            Ok(report) => {
-                let (taken, stopped) = (report.taken, report.stopped.is_some());
-                bar.inc(taken);
-                all.merge(report);
-                if taken == 0 || stopped {
-                    break;
-                }
-            }
-            Err(error) => {
-                failed = Some(error);
-                break;
-            }
-        }
-    }
+    let shown = bar.clone();
+    let (all, failed) = ctx
+        .drain(job, move |report| {
+            shown.inc(report.taken);
+            true
+        })
+        .await;
     bar.finish_and_clear();
     let text = serde_json::to_string(&all).unwrap_or_default();
     let error = failed.as_ref().map(ToString::to_string);

@@ -89,8 +89,10 @@ pub struct MailConfig {
 /// `[limits]`, checked.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Requests under way at once.
+    /// Requests under way at once, all workers together.
     pub concurrency: usize,
+    /// Workers of one process that collect side by side.
+    pub workers: usize,
     /// Charges claimed in one transaction.
     pub batch: usize,
     /// How long a claim lasts.

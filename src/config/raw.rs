@@ -238,8 +238,10 @@ pub struct RawConsent {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawLimits {
-    /// Requests under way at once.
+    /// Requests under way at once, all workers together.
     pub concurrency: u32,
+    /// Workers of one process that collect side by side.
+    pub workers: u32,
     /// Charges claimed in one transaction.
     pub batch: u32,
     /// Seconds a claim lasts if its worker dies; more than twice `stripe.timeout_secs`.

@@ -151,6 +151,7 @@ fn limits(raw: &RawLimits, timeout: Duration, place: &Place<'_>) -> Result<Limit
     };
     Ok(Limits {
         concurrency: between("limits.concurrency", raw.concurrency, 512)?,
+        workers: between("limits.workers", raw.workers, 16)?,
         batch: between("limits.batch", raw.batch, 5000)?,
         lease,
     })

@@ -1,27 +1,29 @@
-//! Collect what is due: claim, write the attempt down, look first, send, settle.
+//! Collect what is due: claim, look first, write the attempt down, send, settle.
 //!
 //! ```text
-//! claim    lease + attempt row with key and exact body      COMMIT
+//! claim    lease                                                     COMMIT
 //! look     Stripe's lists, where the key alone would not do
-//! mark     attempt is sending                               COMMIT
+//! write    attempt row with key and exact body, marked as sending    COMMIT   the last step before the first byte
 //! send     no transaction is open
-//! settle   outcome, next action, promises, budget           COMMIT (outcomes that are ready together)
+//! settle   outcome, next action, promises, budget                    COMMIT   outcomes that come together
 //! ```
 
+use std::pin::pin;
 use std::time::Duration;
 
-use futures::StreamExt;
-use futures::stream;
+use futures::future::{Either, select};
+use futures::stream::{self, Stream};
+use futures::{FutureExt, StreamExt};
 use jiff::Timestamp;
 
 use super::answers::{
     ATTEMPT, Answered, CHARGE, GENERATION, INSTANCE, SUBSCRIPTION, event_of_session, is_ours, read, receipt,
 };
 use super::close::{Closed, close};
-use super::settle::{Trace, commit, decide, settle_one};
+use super::settle::{Trace, commit, decide, settle_one, start};
 use super::{Ctx, Report, Result};
 use crate::billing::apply::{Event, Outcome};
-use crate::billing::charge::{Charge, CollectorKind, End, Operation, State, Work};
+use crate::billing::charge::{Charge, CollectorKind, End, Operation, Work};
 use crate::billing::decline::Decline;
 use crate::billing::subscription::SubscriptionState;
 use crate::config::Preflight;
@@ -29,14 +31,16 @@ use crate::store::{Claimed, NewAttempt, Prepared, Settlement};
 use crate::stripe::payment_intents::{
     ConfirmOffSession, CreateOffSession, PaymentIntent, PaymentIntentStatus,
 };
-use crate::stripe::{Answer, Error};
+use crate::stripe::{Answer, Client, Error};
 
 /// Limit: this many attempts are marked as sending together, so that the last of them leaves soon after the mark.
 const SEND_TOGETHER_MAX: usize = 128;
 /// Limit: an attempt leaves within this time of its mark or not at all (a suspended process must not wake up sending).
 const MARK_AGE_MAX: Duration = Duration::from_secs(60);
-/// Limit: outcomes that are ready together and commit together.
+/// Limit: outcomes that commit together.
 const SETTLE_TOGETHER_MAX: usize = 64;
+/// Outcomes that come within this time commit together. One that is lost here is found again: its key is on record.
+const SETTLE_TOGETHER: Duration = Duration::from_millis(200);
 /// How long a charge rests that may not be collected now (paused, on hold, its other collector still alive).
 const REST: Duration = Duration::from_secs(6 * 3600);
 /// How long a charge rests whose other collector could not be closed.
@@ -65,41 +69,50 @@ pub async fn run_once(ctx: &Ctx, limit: usize) -> Result<Report> {
     let (now, lease) = (ctx.now(), ctx.lease_until());
     let claimed = ctx.store.claim_charges(Work::Collect, &ctx.worker, now, lease, limit).await?;
     report.taken = claimed.len() as u64;
-    let ready = write_down(ctx, claimed, &mut report).await?;
-    let ready = look_first(ctx, ready, &mut report).await?;
-    let mut waiting = ready.into_iter().peekable();
+    let mut waiting = claimed.into_iter().peekable();
     while waiting.peek().is_some() && report.stopped.is_none() {
-        let group: Vec<Ready> = waiting.by_ref().take(SEND_TOGETHER_MAX).collect();
-        send_group(ctx, group, &mut report).await?;
+        let group: Vec<Claimed> = waiting.by_ref().take(SEND_TOGETHER_MAX).collect();
+        collect(ctx, group, &mut report).await?;
     }
     for left in waiting {
-        // Not sent: the attempt stays written down, and whoever comes next sends the same one.
-        ctx.store.release_charge(&left.claimed.charge, None).await?;
+        ctx.store.release_charge(&left.charge, None).await?;
     }
     Ok(report)
 }
 
-/// Writes an attempt for each charge that may be collected, in one transaction.
-async fn write_down(ctx: &Ctx, claimed: Vec<Claimed>, report: &mut Report) -> Result<Vec<Ready>> {
-    let now = ctx.now();
+/// Collects a group of claimed charges, one per customer.
+async fn collect(ctx: &Ctx, group: Vec<Claimed>, report: &mut Report) -> Result<()> {
+    let mut free = Vec::with_capacity(group.len());
+    for mut one in group {
+        if may_be_collected(ctx, &mut one, report).await? {
+            free.push(one);
+        }
+    }
+    let unknown_to_stripe = look_first(ctx, free, report).await?;
+    if report.stopped.is_some() {
+        for one in unknown_to_stripe {
+            ctx.store.release_charge(&one.charge, None).await?;
+        }
+        return Ok(());
+    }
+    let marked_at = ctx.now();
+    let ready = write_down(ctx, unknown_to_stripe, report, marked_at).await?;
+    send_all(ctx, ready, report, marked_at).await
+}
+
+/// Writes an attempt for each charge, marked as sending, in one transaction.
+async fn write_down(
+    ctx: &Ctx,
+    claimed: Vec<Claimed>,
+    report: &mut Report,
+    now: Timestamp,
+) -> Result<Vec<Ready>> {
     let mut ready = Vec::with_capacity(claimed.len());
     let mut settlements = Vec::with_capacity(claimed.len());
-    for mut one in claimed {
-        if !may_be_collected(ctx, &mut one, report).await? {
-            continue;
-        }
-        if let (State::Collecting { attempt }, Some(request)) = (&one.charge.state, one.prepared.clone()) {
-            let stripe_intent = living_intent(&one.charge);
-            ready.push(Ready { number: attempt.number, request, stripe_intent, claimed: one });
-            continue;
-        }
-        match begin(ctx, one, now).await? {
-            Begun::Written(written) => {
-                settlements.push(written.0);
-                ready.push(written.1);
-            }
-            Begun::Other(settlement) => commit(ctx, &[*settlement], report, now).await?,
-            Begun::Nothing => {}
+    for one in claimed {
+        if let Some((settlement, written)) = write_one(ctx, one, report, now).await? {
+            settlements.push(settlement);
+            ready.push(written);
         }
     }
     let settled = ctx.store.settle(&settlements, now).await?;
@@ -107,50 +120,48 @@ async fn write_down(ctx: &Ctx, claimed: Vec<Claimed>, report: &mut Report) -> Re
     Ok(ready)
 }
 
-enum Begun {
-    Written(Box<(Settlement, Ready)>),
-    Other(Box<Settlement>),
-    Nothing,
-}
-
-async fn begin(ctx: &Ctx, claimed: Claimed, now: Timestamp) -> Result<Begun> {
+/// The next attempt, or the one that was written down before and never left.
+async fn write_one(
+    ctx: &Ctx,
+    claimed: Claimed,
+    report: &mut Report,
+    now: Timestamp,
+) -> Result<Option<(Settlement, Ready)>> {
+    if claimed.charge.open_attempt().is_some() {
+        return mark(ctx, claimed, now).await;
+    }
     let Some(payment_method) = claimed.payment_method.clone() else {
         let decline = Decline { code: Some("no_saved_card".into()), ..Decline::default() };
-        return Ok(match decide(ctx, &claimed, &Event::Declined(decline), Trace::default(), now).await? {
-            Ok(settlement) => Begun::Other(Box::new(settlement)),
-            Err(_) => Begun::Nothing,
-        });
+        settle_one(ctx, &claimed, &Event::Declined(decline), Trace::default(), report).await?;
+        return Ok(None);
     };
-    let settlement = match decide(ctx, &claimed, &Event::Begin, Trace::default(), now).await? {
-        Ok(settlement) => settlement.keep_lease(&ctx.worker, ctx.lease_until()),
-        Err(_) => {
-            ctx.store.release_charge(&claimed.charge, now.checked_add(REST).ok()).await?;
-            return Ok(Begun::Nothing);
-        }
+    let Ok(mut settlement) = start(ctx, &claimed, &[Event::Begin, Event::Sending], now).await? else {
+        ctx.store.release_charge(&claimed.charge, now.checked_add(REST).ok()).await?;
+        return Ok(None);
     };
     let charge = settlement.charge.clone();
-    let Some(attempt) = charge.open_attempt() else { return Ok(Begun::Nothing) };
+    let Some(attempt) = charge.open_attempt() else { return Ok(None) };
     let request = request(ctx, &claimed, &charge, attempt.operation, attempt.number, &payment_method);
-    let settlement = Settlement {
-        new_attempt: Some(NewAttempt {
-            charge_id: charge.id,
-            number: attempt.number,
-            generation: charge.generation,
-            operation: attempt.operation.as_str(),
-            idempotency_key: request.key.clone(),
-            path: request.path.clone(),
-            body: request.body.clone(),
-            payment_method,
-            card_fingerprint: claimed.card_fingerprint.clone(),
-            not_before: now.as_second(),
-            created_at: now.as_second(),
-        }),
-        ..settlement
-    };
+    settlement.new_attempt = Some(NewAttempt::new(&charge, attempt, &request, now));
     let stripe_intent = living_intent(&charge);
-    let ready =
-        Ready { claimed: Claimed { charge, ..claimed }, number: attempt.number, request, stripe_intent };
-    Ok(Begun::Written(Box::new((settlement, ready))))
+    let claimed = Claimed { charge, ..claimed };
+    let ready = Ready { claimed, number: attempt.number, request, stripe_intent };
+    Ok(Some((settlement.keep_lease(&ctx.worker, ctx.lease_until()), ready)))
+}
+
+/// Marks an attempt that was written down before as sending.
+async fn mark(ctx: &Ctx, claimed: Claimed, now: Timestamp) -> Result<Option<(Settlement, Ready)>> {
+    let decided = decide(ctx, &claimed, &Event::Sending, Trace::default(), now).await?;
+    let (Ok(settlement), Some(request)) = (decided, claimed.prepared.clone()) else {
+        ctx.store.release_charge(&claimed.charge, now.checked_add(REST).ok()).await?;
+        return Ok(None);
+    };
+    let charge = settlement.charge.clone();
+    let Some(attempt) = charge.open_attempt() else { return Ok(None) };
+    let stripe_intent = living_intent(&charge).filter(|_| attempt.operation == Operation::Confirm);
+    let claimed = Claimed { charge, ..claimed };
+    let ready = Ready { claimed, number: attempt.number, request, stripe_intent };
+    Ok(Some((settlement.keep_lease(&ctx.worker, ctx.lease_until()), ready)))
 }
 
 /// The PaymentIntent that a confirmation goes to.
@@ -243,52 +254,82 @@ async fn may_be_collected(ctx: &Ctx, claimed: &mut Claimed, report: &mut Report)
 }
 
 /// Asks Stripe's lists for what the database may have forgotten, where the configuration or the charge's age asks for it.
-async fn look_first(ctx: &Ctx, ready: Vec<Ready>, report: &mut Report) -> Result<Vec<Ready>> {
+async fn look_first(ctx: &Ctx, claimed: Vec<Claimed>, report: &mut Report) -> Result<Vec<Claimed>> {
     let now = ctx.now();
-    let (look, sure): (Vec<_>, Vec<_>) = ready.into_iter().partition(|one| needs_a_look(ctx, one, now));
-    let found: Vec<(Ready, Result<Option<Event>, Error>)> = stream::iter(look)
+    let (look, sure): (Vec<_>, Vec<_>) = claimed.into_iter().partition(|one| needs_a_look(ctx, one, now));
+    let found: Vec<(Claimed, Result<Option<Event>, Error>)> = stream::iter(look)
         .map(|one| async {
-            let event = find_forgotten(ctx, &one.claimed, one.number).await;
+            let event = find_forgotten(ctx, &one).await;
             (one, event)
         })
-        .buffer_unordered(ctx.config.limits.concurrency)
+        .buffer_unordered(ctx.concurrency())
         .collect()
         .await;
-    let mut ready = sure;
+    let mut unknown_to_stripe = sure;
     for (one, event) in found {
         match event {
-            Ok(None) => ready.push(one),
+            Ok(None) => unknown_to_stripe.push(one),
             Ok(Some(event)) => {
                 report.count("adopted");
-                settle_one(ctx, &one.claimed, &event, Trace::default(), report).await?;
+                adopt(ctx, one, &event, report).await?;
             }
             Err(error) => {
                 report.count("not_looked_up");
                 if error.is_auth() {
                     report.stopped = Some(error.to_string());
                 }
-                ctx.store.release_charge(&one.claimed.charge, now.checked_add(CLOSE_AGAIN).ok()).await?;
+                ctx.store.release_charge(&one.charge, now.checked_add(CLOSE_AGAIN).ok()).await?;
             }
         }
     }
-    Ok(ready)
+    Ok(unknown_to_stripe)
 }
 
-fn needs_a_look(ctx: &Ctx, ready: &Ready, now: Timestamp) -> bool {
-    if ready.stripe_intent.is_some() {
+fn needs_a_look(ctx: &Ctx, claimed: &Claimed, now: Timestamp) -> bool {
+    let charge = &claimed.charge;
+    if living_intent(charge).is_some() {
         // The same PaymentIntent again: it can succeed only once.
         return false;
     }
-    let old = now.duration_since(ready.claimed.charge.due_at).unsigned_abs() > KEY_SURE || ready.number > 1;
+    let old = now.duration_since(charge.due_at).unsigned_abs() > KEY_SURE || next_number(charge) > 1;
     match ctx.config.stripe.preflight {
         Preflight::Always => true,
         Preflight::Stale => old,
     }
 }
 
+/// The number of the attempt that is about to be sent.
+fn next_number(charge: &Charge) -> u32 {
+    charge.open_attempt().map_or(charge.attempts + 1, |attempt| attempt.number)
+}
+
+/// Books what Stripe has and the database had forgotten. An attempt must be on record for it to belong to.
+async fn adopt(ctx: &Ctx, claimed: Claimed, event: &Event, report: &mut Report) -> Result<()> {
+    let now = ctx.now();
+    let mut claimed = claimed;
+    if claimed.charge.open_attempt().is_none() {
+        let payment_method = claimed.payment_method.clone().unwrap_or_default();
+        let Ok(mut settlement) = start(ctx, &claimed, &[Event::Begin], now).await? else {
+            return Ok(ctx.store.release_charge(&claimed.charge, now.checked_add(REST).ok()).await?);
+        };
+        let charge = settlement.charge.clone();
+        let Some(attempt) = charge.open_attempt() else { return Ok(()) };
+        let request = request(ctx, &claimed, &charge, attempt.operation, attempt.number, &payment_method);
+        settlement.new_attempt = Some(NewAttempt::new(&charge, attempt, &request, now));
+        let settlement = settlement.keep_lease(&ctx.worker, ctx.lease_until());
+        if !ctx.store.settle(&[settlement], now).await?.lost.is_empty() {
+            return Ok(());
+        }
+        claimed.charge = charge;
+    }
+    settle_one(ctx, &claimed, event, Trace::default(), report).await?;
+    Ok(())
+}
+
 /// What Stripe has of this charge that the database does not know.
-async fn find_forgotten(ctx: &Ctx, claimed: &Claimed, number: u32) -> Result<Option<Event>, Error> {
+async fn find_forgotten(ctx: &Ctx, claimed: &Claimed) -> Result<Option<Event>, Error> {
     let since = look_since(&claimed.charge);
+    let number = next_number(&claimed.charge);
     let now = ctx.now();
     let intents = ctx.stripe.list_payment_intents(&claimed.stripe_customer, since).await?;
     let ours: Vec<&PaymentIntent> =
@@ -334,12 +375,8 @@ pub(super) fn look_since(charge: &Charge) -> Timestamp {
     charge.due_at.checked_sub(Duration::from_secs(2 * 86_400)).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
-/// Marks a group as sending, sends it, and settles outcomes as they come.
-async fn send_group(ctx: &Ctx, group: Vec<Ready>, report: &mut Report) -> Result<()> {
-    let marked_at = ctx.now();
-    let (group, marks) = mark(ctx, group, marked_at).await?;
-    let settled = ctx.store.settle(&marks, marked_at).await?;
-    let group = group.into_iter().filter(|one| !settled.lost.contains(&one.claimed.charge.id));
+/// Sends a group, and settles outcomes as they come.
+async fn send_all(ctx: &Ctx, group: Vec<Ready>, report: &mut Report, marked_at: Timestamp) -> Result<()> {
     let client = ctx.stripe.not_after(marked_at.checked_add(MARK_AGE_MAX).unwrap_or(marked_at));
     let mut answers = stream::iter(group)
         .map(|one| {
@@ -349,30 +386,40 @@ async fn send_group(ctx: &Ctx, group: Vec<Ready>, report: &mut Report) -> Result
                 (one, result)
             }
         })
-        .buffer_unordered(ctx.config.limits.concurrency)
-        .ready_chunks(SETTLE_TOGETHER_MAX);
-    while let Some(ready) = answers.next().await {
-        settle_answers(ctx, ready, report).await?;
+        .buffer_unordered(ctx.concurrency());
+    loop {
+        let together = gather(&mut answers, ctx).await;
+        if together.is_empty() {
+            return Ok(());
+        }
+        settle_answers(ctx, together, report).await?;
     }
-    Ok(())
 }
 
-async fn mark(ctx: &Ctx, group: Vec<Ready>, now: Timestamp) -> Result<(Vec<Ready>, Vec<Settlement>)> {
-    let mut marks = Vec::with_capacity(group.len());
-    let mut marked = Vec::with_capacity(group.len());
-    for one in group {
-        if let Ok(settlement) = decide(ctx, &one.claimed, &Event::Sending, Trace::default(), now).await? {
-            let settlement = settlement.keep_lease(&ctx.worker, ctx.lease_until());
-            let claimed = Claimed { charge: settlement.charge.clone(), ..one.claimed };
-            marks.push(settlement);
-            marked.push(Ready { claimed, ..one });
+/// The first outcome that comes, and those that follow it closely. Empty: there are no more.
+async fn gather<T>(outcomes: &mut (impl Stream<Item = T> + Unpin), ctx: &Ctx) -> Vec<T> {
+    let mut together: Vec<T> = outcomes.next().await.into_iter().collect();
+    if together.is_empty() {
+        return together;
+    }
+    let mut enough = pin!(ctx.clock.pause(SETTLE_TOGETHER));
+    while together.len() < SETTLE_TOGETHER_MAX {
+        match select(outcomes.next(), &mut enough).await {
+            Either::Left((Some(outcome), _)) => together.push(outcome),
+            Either::Left((None, _)) | Either::Right(_) => break,
         }
     }
-    Ok((marked, marks))
+    // What came in the same moment as the end of the pause.
+    while together.len() < SETTLE_TOGETHER_MAX
+        && let Some(Some(outcome)) = outcomes.next().now_or_never()
+    {
+        together.push(outcome);
+    }
+    together
 }
 
 /// Sends the stored bytes under the stored key.
-async fn send(client: &crate::stripe::Client, ready: &Ready) -> Result<Answer<PaymentIntent>, Error> {
+async fn send(client: &Client, ready: &Ready) -> Result<Answer<PaymentIntent>, Error> {
     let (body, key) = (ready.request.body.clone(), ready.request.key.as_str());
     match &ready.stripe_intent {
         Some(id) => client.confirm_payment_intent(id, body, key).await,

@@ -18,9 +18,11 @@ mod report;
 mod settle;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock};
 
 use jiff::Timestamp;
+use tokio::task::JoinSet;
 
 use crate::billing::ids::InstanceId;
 use crate::billing::plan::Terms;
@@ -81,6 +83,10 @@ pub enum FlowError {
 /// Shorthand.
 pub type Result<T, E = FlowError> = std::result::Result<T, E>;
 
+fn worker_name() -> Arc<str> {
+    format!("worker-{}", uuid::Uuid::new_v4().simple()).into()
+}
+
 impl Ctx {
     /// Puts the parts together.
     #[must_use]
@@ -95,7 +101,6 @@ impl Ctx {
         instance: InstanceId,
         head: Letterhead,
     ) -> Self {
-        let worker = format!("worker-{}", uuid::Uuid::new_v4().simple()).into();
         Self {
             store,
             stripe,
@@ -105,7 +110,7 @@ impl Ctx {
             config,
             instance,
             head: Arc::new(head),
-            worker,
+            worker: worker_name(),
             plans: Arc::default(),
         }
     }
@@ -138,6 +143,64 @@ impl Ctx {
             }
         }
         Err(FlowError::NoPlan(key.0, revision))
+    }
+
+    /// The same, as another worker: with leases of its own.
+    fn another_worker(&self) -> Self {
+        Self { worker: worker_name(), ..self.clone() }
+    }
+
+    /// How many requests one worker has under way at once.
+    fn concurrency(&self) -> usize {
+        self.config.limits.concurrency.div_ceil(self.config.limits.workers)
+    }
+
+    /// Runs a job round by round until nothing is left, with several workers where the job has enough to do for
+    /// them: while one waits for the database, another waits for Stripe. After each round `go_on` hears of it, and
+    /// may end the rest. A round's failure ends all; what was done until then is in the report.
+    pub async fn drain(
+        &self,
+        job: Job,
+        go_on: impl Fn(&Report) -> bool + Clone + Send + Sync + 'static,
+    ) -> (Report, Option<FlowError>) {
+        let workers = if job == Job::Collect { self.config.limits.workers } else { 1 };
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut running = JoinSet::new();
+        for _ in 0..workers {
+            let (ctx, stop, go_on) = (self.another_worker(), stop.clone(), go_on.clone());
+            running.spawn(async move {
+                let mut all = Report::default();
+                while !stop.load(Ordering::SeqCst) {
+                    let report = match ctx.run_once(job, ctx.config.limits.batch).await {
+                        Ok(report) => report,
+                        Err(error) => {
+                            stop.store(true, Ordering::SeqCst);
+                            return (all, Some(error));
+                        }
+                    };
+                    let done = report.taken == 0;
+                    if report.stopped.is_some() || !go_on(&report) {
+                        stop.store(true, Ordering::SeqCst);
+                    }
+                    all.merge(report);
+                    if done {
+                        break;
+                    }
+                }
+                (all, None)
+            });
+        }
+        let mut whole = (Report::default(), None);
+        while let Some(worker) = running.join_next().await {
+            match worker {
+                Ok((report, error)) => {
+                    whole.0.merge(report);
+                    whole.1 = whole.1.or(error);
+                }
+                Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+            }
+        }
+        whole
     }
 
     /// Runs a job once over at most `limit` items.

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::{Ctx, Report, Result};
-use crate::billing::apply::{Event, Outcome, Policy, Refused, apply};
+use crate::billing::apply::{Event, Outcome, Policy, Refused, Step, apply};
 use crate::billing::charge::{Phase, State};
 use crate::billing::decline::Decline;
 use crate::store::{AttemptUpdate, Claimed, NetworkTry, Settlement};
@@ -51,6 +51,25 @@ pub(super) async fn decide(
     settlement.attempt = attempt;
     settlement.network_try = tried;
     Ok(Ok(settlement))
+}
+
+/// Applies events that begin an attempt, which no history can change.
+pub(super) async fn start(
+    ctx: &Ctx,
+    claimed: &Claimed,
+    events: &[Event],
+    now: Timestamp,
+) -> Result<Result<Settlement, Refused>> {
+    let terms = ctx.terms(&claimed.plan, claimed.revision).await?;
+    let policy = Policy { dunning: &terms.dunning, history: &[], last_decline: None };
+    let mut step = Step { charge: claimed.charge.clone(), effects: Vec::new() };
+    for event in events {
+        step = match apply(&step.charge, event, &policy, now) {
+            Ok(step) => step,
+            Err(refused) => return Ok(Err(refused)),
+        };
+    }
+    Ok(Ok(Settlement::new(claimed, step, now)))
 }
 
 fn decline_of(event: &Event) -> Option<&Decline> {

@@ -4,39 +4,69 @@ use jiff::Timestamp;
 use serde::Serialize;
 use sqlx::FromRow;
 
+use super::charges::Prepared;
 use super::sql::{batch, on_db};
 use super::{Result, Store};
-use crate::billing::charge::{Attempt, Phase};
+use crate::billing::charge::{Attempt, Charge, Phase, Sent};
 use crate::billing::decline::Decline;
 use crate::billing::ids::ChargeId;
 use crate::billing::money::Money;
 use crate::billing::network_rules::HISTORY;
 
-/// A new attempt, not sent yet.
+/// A new attempt with its frozen request, written before the first byte leaves.
 #[derive(Clone, Debug, Serialize)]
 pub struct NewAttempt {
-    /// The charge.
-    pub charge_id: ChargeId,
+    charge_id: ChargeId,
     /// Number within the charge.
     pub number: u32,
-    /// Collector generation.
-    pub generation: u32,
-    /// `create` or `confirm`.
-    pub operation: &'static str,
+    generation: u32,
+    operation: &'static str,
     /// Derived once, stored here, never computed again.
     pub idempotency_key: String,
-    /// Path of the POST.
-    pub path: String,
-    /// Exact body.
-    pub body: String,
-    /// The card it names.
-    pub payment_method: String,
-    /// Its fingerprint.
-    pub card_fingerprint: Option<String>,
-    /// Unix seconds.
-    pub not_before: i64,
-    /// Unix seconds.
-    pub created_at: i64,
+    path: String,
+    body: String,
+    payment_method: String,
+    card_fingerprint: Option<String>,
+    state: &'static str,
+    not_before: Option<i64>,
+    first_sent_at: Option<i64>,
+    last_sent_at: Option<i64>,
+    sends: u32,
+    created_at: i64,
+}
+
+impl NewAttempt {
+    /// The row of a charge's open attempt.
+    #[must_use]
+    pub fn new(charge: &Charge, attempt: Attempt, request: &Prepared, now: Timestamp) -> Self {
+        let (state, not_before, sent) = phase(attempt.phase);
+        Self {
+            charge_id: charge.id,
+            number: attempt.number,
+            generation: charge.generation,
+            operation: attempt.operation.as_str(),
+            idempotency_key: request.key.clone(),
+            path: request.path.clone(),
+            body: request.body.clone(),
+            payment_method: request.payment_method.clone(),
+            card_fingerprint: request.fingerprint.clone(),
+            state,
+            not_before,
+            first_sent_at: sent.map(|sent| sent.first_at.as_second()),
+            last_sent_at: sent.map(|sent| sent.last_at.as_second()),
+            sends: sent.map_or(0, |sent| sent.sends),
+            created_at: now.as_second(),
+        }
+    }
+}
+
+/// A phase as columns: state, not_before, and what is known of its sendings.
+fn phase(phase: Phase) -> (&'static str, Option<i64>, Option<Sent>) {
+    match phase {
+        Phase::Prepared { not_before } => ("prepared", Some(not_before.as_second()), None),
+        Phase::Sending(sent) => ("sending", None, Some(sent)),
+        Phase::Unknown(sent) => ("unknown", None, Some(sent)),
+    }
 }
 
 /// How an attempt row changes.
@@ -64,11 +94,7 @@ impl AttemptUpdate {
     /// The attempt stays open, in its present phase.
     #[must_use]
     pub fn open(charge: ChargeId, attempt: Attempt, now: Timestamp) -> Self {
-        let (state, not_before, sent) = match attempt.phase {
-            Phase::Prepared { not_before } => ("prepared", Some(not_before.as_second()), None),
-            Phase::Sending(sent) => ("sending", None, Some(sent)),
-            Phase::Unknown(sent) => ("unknown", None, Some(sent)),
-        };
+        let (state, not_before, sent) = phase(attempt.phase);
         Self {
             charge_id: Some(charge),
             number: attempt.number,
@@ -117,10 +143,12 @@ impl AttemptUpdate {
 
 batch! {
     INSERT = "INSERT INTO attempt (charge_id, number, generation, operation, idempotency_key, path, body, payment_method, \
-        card_fingerprint, state, not_before, created_at) SELECT r.charge_id, r.number, r.generation, r.operation, \
-        r.idempotency_key, r.path, r.body, r.payment_method, r.card_fingerprint, 'prepared', r.not_before, r.created_at FROM",
+        card_fingerprint, state, not_before, first_sent_at, last_sent_at, sends, created_at) SELECT r.charge_id, r.number, \
+        r.generation, r.operation, r.idempotency_key, r.path, r.body, r.payment_method, r.card_fingerprint, r.state, r.not_before, \
+        r.first_sent_at, r.last_sent_at, r.sends, r.created_at FROM",
     (charge_id TEXT, number BIGINT, generation BIGINT, operation TEXT, idempotency_key TEXT, path TEXT, body TEXT,
-     payment_method TEXT, card_fingerprint TEXT, not_before BIGINT, created_at BIGINT),
+     payment_method TEXT, card_fingerprint TEXT, state TEXT, not_before BIGINT, first_sent_at BIGINT, last_sent_at BIGINT,
+     sends BIGINT, created_at BIGINT),
     ""
 }
 batch! {

@@ -204,66 +204,57 @@ batch! {
     "WHERE subscription.id = r.id AND subscription.state IN ('active', 'paused')"
 }
 
-/// The JSON parameters of one batch; empty lists cost no statement.
-struct Batch {
-    new_attempts: Vec<NewAttempt>,
-    attempts: Vec<AttemptUpdate>,
-    closed: Vec<CollectorChange>,
-    live: Vec<CollectorChange>,
-    outbox: Vec<OutboxInsert>,
-    tries: Vec<NetworkTry>,
-    subscriptions: Vec<String>,
+/// The rows of one batch by statement; empty lists cost none.
+#[derive(Default)]
+struct Batch<'a> {
+    new_attempts: Vec<&'a NewAttempt>,
+    attempts: Vec<&'a AttemptUpdate>,
+    closed: Vec<&'a CollectorChange>,
+    live: Vec<&'a CollectorChange>,
+    outbox: Vec<&'a OutboxInsert>,
+    tries: Vec<&'a NetworkTry>,
+    subscriptions: Vec<SubscriptionEnd<'a>>,
 }
 
-impl Batch {
-    fn of<'a>(kept: impl Iterator<Item = &'a Settlement>, now: Timestamp) -> Self {
-        let mut batch = Self {
-            new_attempts: Vec::new(),
-            attempts: Vec::new(),
-            closed: Vec::new(),
-            live: Vec::new(),
-            outbox: Vec::new(),
-            tries: Vec::new(),
-            subscriptions: Vec::new(),
-        };
+impl<'a> Batch<'a> {
+    fn of(kept: impl Iterator<Item = &'a Settlement>, now: Timestamp) -> Self {
+        let mut batch = Self::default();
         for settlement in kept {
-            batch.new_attempts.extend(settlement.new_attempt.clone());
-            batch.attempts.extend(settlement.attempt.clone());
+            batch.new_attempts.extend(&settlement.new_attempt);
+            batch.attempts.extend(&settlement.attempt);
             for change in &settlement.collectors {
                 let list = if change.state == "live" { &mut batch.live } else { &mut batch.closed };
-                list.push(change.clone());
+                list.push(change);
             }
-            batch.outbox.extend(settlement.outbox.iter().cloned());
-            batch.tries.extend(settlement.network_try.clone());
+            batch.outbox.extend(&settlement.outbox);
+            batch.tries.extend(&settlement.network_try);
             if let (Some((state, reason)), Some((id, _))) =
                 (&settlement.subscription, settlement.charge.period)
             {
                 let end = SubscriptionEnd { id: id.to_string(), state, reason, at: now.as_second() };
-                batch.subscriptions.push(json(&end));
+                batch.subscriptions.push(end);
             }
         }
+        // By id, as materialize locks them.
+        batch.subscriptions.sort_unstable_by(|a, b| a.id.cmp(&b.id));
         batch
     }
 
     /// Statements in the order that keeps "one open attempt" and "one living collector" true at each of them.
     fn statements(&self) -> Vec<(super::sql::Sql, String)> {
-        let mut ends = self.subscriptions.clone();
-        // By id, as materialize locks them.
-        ends.sort_unstable();
         let mut statements = Vec::new();
-        let mut push = |empty: bool, sql, rows: String| {
+        let mut push = |empty: bool, sql, rows: &dyn Fn() -> String| {
             if !empty {
-                statements.push((sql, rows));
+                statements.push((sql, rows()));
             }
         };
-        push(self.attempts.is_empty(), UPDATE_ATTEMPTS, json(&self.attempts));
-        push(self.new_attempts.is_empty(), INSERT_ATTEMPTS, json(&self.new_attempts));
-        push(self.closed.is_empty(), UPSERT_COLLECTORS, json(&self.closed));
-        push(self.live.is_empty(), UPSERT_COLLECTORS, json(&self.live));
-        push(self.outbox.is_empty(), INSERT_OUTBOX, json(&self.outbox));
-        push(self.tries.is_empty(), INSERT_TRIES, json(&self.tries));
-        let ends = format!("[{}]", ends.join(","));
-        push(self.subscriptions.is_empty(), END_SUBSCRIPTIONS, ends);
+        push(self.attempts.is_empty(), UPDATE_ATTEMPTS, &|| json(&self.attempts));
+        push(self.new_attempts.is_empty(), INSERT_ATTEMPTS, &|| json(&self.new_attempts));
+        push(self.closed.is_empty(), UPSERT_COLLECTORS, &|| json(&self.closed));
+        push(self.live.is_empty(), UPSERT_COLLECTORS, &|| json(&self.live));
+        push(self.outbox.is_empty(), INSERT_OUTBOX, &|| json(&self.outbox));
+        push(self.tries.is_empty(), INSERT_TRIES, &|| json(&self.tries));
+        push(self.subscriptions.is_empty(), END_SUBSCRIPTIONS, &|| json(&self.subscriptions));
         statements
     }
 }

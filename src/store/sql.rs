@@ -12,7 +12,8 @@ pub(super) struct Sql {
 
 /// A statement over a batch of rows that are passed as one JSON array in `$1` and named `r` in the text.
 ///
-/// Differs: SQLite reads JSON with `json_each`, PostgreSQL with `json_to_recordset`. One statement for hundreds of
+/// Differs: SQLite reads JSON with `jsonb_each` (`json_each` would write each row out as text, only for `->>` to parse
+/// it again), PostgreSQL with `json_to_recordset`. One statement for hundreds of
 /// rows is what makes a batch cheap on both.
 macro_rules! batch {
     ($(#[$doc:meta])* $name:ident = $head:expr, ($($column:ident $type:ident),+), $tail:expr) => {
@@ -21,7 +22,7 @@ macro_rules! batch {
             sqlite: concat!(
                 $head, " (SELECT ",
                 $("value->>'", stringify!($column), "' AS ", stringify!($column), ", ",)+
-                "0 AS row_end FROM json_each($1)) AS r ", $tail
+                "0 AS row_end FROM jsonb_each($1)) AS r ", $tail
             ),
             postgres: concat!(
                 $head, " json_to_recordset($1::json) AS r(",

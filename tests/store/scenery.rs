@@ -10,7 +10,8 @@ use recurd::billing::ids::{ChargeId, CustomerId, SubscriptionId};
 use recurd::billing::plan::{CatchUp, Terms, Window};
 use recurd::billing::subscription::{Frozen, SubscriptionState};
 use recurd::store::{
-    AttemptUpdate, Claimed, NewAttempt, NewCharge, NewCustomer, NewEvent, NewSubscription, Settlement, Store,
+    AttemptUpdate, Claimed, NewAttempt, NewCharge, NewCustomer, NewEvent, NewSubscription, Prepared,
+    Settlement, Store,
 };
 use uuid::Uuid;
 
@@ -170,19 +171,14 @@ pub(crate) fn funds_missing(intent: &str) -> Decline {
 /// The attempt row that goes with the charge's open attempt.
 pub(crate) fn attempt_row(charge: &Charge) -> NewAttempt {
     let attempt = charge.open_attempt().expect("an attempt is open");
-    NewAttempt {
-        charge_id: charge.id,
-        number: attempt.number,
-        generation: charge.generation,
-        operation: attempt.operation.as_str(),
-        idempotency_key: format!("key:{}:{}", charge.id, attempt.number),
+    let request = Prepared {
+        key: format!("key:{}:{}", charge.id, attempt.number),
         path: "/v1/payment_intents".into(),
         body: "amount=2900".into(),
         payment_method: "pm_1".into(),
-        card_fingerprint: Some("fp_1".into()),
-        not_before: 0,
-        created_at: 0,
-    }
+        fingerprint: Some("fp_1".into()),
+    };
+    NewAttempt::new(charge, attempt, &request, at(0))
 }
 
 /// A first attempt, written down.
