@@ -40,6 +40,10 @@ official: ## the official Stripe client libraries (Python, Node) against the san
 deploy-check: ## systemd units, Kubernetes manifests, alerts, dashboard, scripts
 	scripts/deploy-check.sh
 
+.PHONY: bench
+bench: ## what collecting costs, on both databases with durable commits (BENCH="throughput --repeat 1" for a part)
+	scripts/test-env.sh --durable -- $(CARGO) bench --locked --bench collect -- $(BENCH)
+
 .PHONY: demo
 demo: ## the whole story against the sandbox, 90 days in seconds
 	$(CARGO) run --locked --release -- demo
