@@ -18,7 +18,7 @@ pub enum Books {
 pub struct Size {
     /// All charges.
     pub charges: u64,
-    /// Those of them that are due now; of the others, three in five are paid and two wait for a later day.
+    /// Those of them that are due now; of the others one in ten waits for a later day and nine are paid.
     pub due: u64,
     /// One-off charges need no subscription each.
     pub subscriptions: bool,
@@ -106,20 +106,26 @@ impl Books {
         let every = (size.charges / size.due).max(1);
         let customer = if size.subscriptions { self.id(1, "i") } else { self.id(1, "((i + 9) / 10)") };
         let due = format!("i % {every} = 0");
-        self.run(&format!(
-            "{} INSERT INTO charge (id, customer_id, subscription_id, period_index, plan, revision, amount_minor, currency, due_at, \
-             description, state, next_at, next_action, settled_at, wake_at, wake_for, created_at) \
-             SELECT {}, {customer}, {subscription}, {period}, 'pro', 1, 2900, 'usd', {now} - 60, 'Pro', \
-             CASE WHEN {due} OR i % 5 < 2 THEN 'due' ELSE 'paid' END, \
-             CASE WHEN {due} THEN {now} - 60 WHEN i % 5 < 2 THEN {now} + 86400 + i % 2000000 END, \
-             CASE WHEN {due} OR i % 5 < 2 THEN 'collect' END, \
-             CASE WHEN {due} OR i % 5 < 2 THEN NULL ELSE {now} - i % 5000000 END, \
-             CASE WHEN {due} THEN {now} - 60 WHEN i % 5 < 2 THEN {now} + 86400 + i % 2000000 END, \
-             CASE WHEN {due} OR i % 5 < 2 THEN 'collect' END, {now} - 60 FROM n ORDER BY 1",
-            numbers(size.charges),
-            self.id(3, "i"),
-        ))
-        .await?;
+        // The due ones were made last, as materializing makes them when their time comes near.
+        for (which, state, due_at) in [
+            (format!("NOT ({due}) AND i % 10 = 5"), "due", format!("{now} + 86400 + i % 2000000")),
+            (format!("NOT ({due}) AND i % 10 <> 5"), "paid", format!("{now} - 86400 - i % 5000000")),
+            (due, "due", format!("{now} - 60")),
+        ] {
+            let (next_at, action, settled_at) = match state {
+                "paid" => ("NULL", "NULL", due_at.as_str()),
+                _ => (due_at.as_str(), "'collect'", "NULL"),
+            };
+            self.run(&format!(
+                "{} INSERT INTO charge (id, customer_id, subscription_id, period_index, plan, revision, amount_minor, currency, \
+                 due_at, description, state, next_at, next_action, settled_at, wake_at, wake_for, created_at) \
+                 SELECT {}, {customer}, {subscription}, {period}, 'pro', 1, 2900, 'usd', {due_at}, 'Pro', '{state}', {next_at}, \
+                 {action}, {settled_at}, {next_at}, {action}, {now} - 60 FROM n WHERE {which} ORDER BY 1",
+                numbers(size.charges),
+                self.id(3, "i"),
+            ))
+            .await?;
+        }
         for index in indexes {
             self.run(&index).await?;
         }
@@ -128,6 +134,12 @@ impl Books {
             Self::Postgres(_) => self.run("VACUUM ANALYZE").await,
             Self::Sqlite(_) => self.run("PRAGMA wal_checkpoint(TRUNCATE)").await,
         }
+    }
+
+    /// Leased charges wake as if nobody had claimed them.
+    pub async fn give_back(&self) -> Result<()> {
+        self.run("UPDATE charge SET lease_owner = NULL, wake_at = next_at WHERE lease_owner IS NOT NULL")
+            .await
     }
 
     async fn drop_indexes(&self) -> Result<Vec<String>> {

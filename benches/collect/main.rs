@@ -26,7 +26,7 @@ const POSTGRES_URL: &str = "RECURD_TEST_POSTGRES_URL";
 const TICKS_PER_SEC: f64 = 100.0;
 /// Charges of one claim in the claim measurement, and how often it is repeated.
 const CLAIM: usize = 500;
-const CLAIMS: usize = 12;
+const CLAIMS: usize = 60;
 
 const HELP: &str = "\
 cargo bench --bench collect -- [PART]... [--charges N] [--rows N,N,...] [--repeat N]
@@ -312,9 +312,10 @@ async fn claim(options: &Options) -> Result<()> {
 async fn claim_time(kind: &str, rows: u64) -> Result<f64> {
     let responder = Responder::start(0, 0)?;
     let scene = Scene::new(kind, "stale", 0).await?;
-    let due = (CLAIM * (CLAIMS + 2)) as u64;
+    // One due charge of each customer, and twice as many as one claim takes.
+    let due = 2 * CLAIM as u64;
     scene.prepare(&responder, Size { charges: rows, due, subscriptions: false }).await?;
-    let store = Store::open(&scene.url).await?;
+    let (store, books) = (Store::open(&scene.url).await?, Books::open(&scene.url).await?);
     let mut times = Vec::new();
     for _ in 0..CLAIMS {
         let now = Clock::system().now();
@@ -323,8 +324,10 @@ async fn claim_time(kind: &str, rows: u64) -> Result<f64> {
         let claimed = store.claim_charges(Work::Collect, "bench", now, lease, CLAIM).await?;
         times.push(started.elapsed().as_secs_f64() * 1000.0);
         ensure!(claimed.len() == CLAIM, "claimed {} of {CLAIM}", claimed.len());
+        books.give_back().await?;
     }
     store.close().await;
+    books.close().await;
     responder.stop()?;
     scene.clear().await?;
     times.sort_by(f64::total_cmp);

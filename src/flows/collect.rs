@@ -38,7 +38,7 @@ const SEND_TOGETHER_MAX: usize = 128;
 /// Limit: an attempt leaves within this time of its mark or not at all (a suspended process must not wake up sending).
 const MARK_AGE_MAX: Duration = Duration::from_secs(60);
 /// Limit: outcomes that commit together.
-const SETTLE_TOGETHER_MAX: usize = 64;
+const SETTLE_TOGETHER_MAX: usize = 128;
 /// Outcomes that come within this time commit together. One that is lost here is found again: its key is on record.
 const SETTLE_TOGETHER: Duration = Duration::from_millis(200);
 /// How long a charge rests that may not be collected now (paused, on hold, its other collector still alive).

@@ -26,10 +26,14 @@ pub struct NewAttempt {
     path: String,
     body: String,
     payment_method: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
     card_fingerprint: Option<String>,
     state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
     not_before: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     first_sent_at: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     last_sent_at: Option<i64>,
     sends: u32,
     created_at: i64,
@@ -72,21 +76,35 @@ fn phase(phase: Phase) -> (&'static str, Option<i64>, Option<Sent>) {
 /// How an attempt row changes.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct AttemptUpdate {
+    #[serde(skip_serializing_if = "Option::is_none")]
     charge_id: Option<ChargeId>,
     number: u32,
     state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
     not_before: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     first_sent_at: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     last_sent_at: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     sends: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     misses: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     poisoned_at: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     class: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     decline: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     payment_intent: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     stripe_charge: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     request_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     finished_at: Option<i64>,
 }
 

@@ -45,6 +45,10 @@ pub use subscriptions::{DueSubscription, Materialized, NewSubscription, Subscrip
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Limit: connections of one process. SQLite has one writer; PostgreSQL shares among replicas.
 const SQLITE_CONNECTIONS_MAX: u32 = 4;
+/// Pages that one connection keeps: 8 MiB (a negative number counts KiB).
+const SQLITE_CACHE: &str = "-8192";
+/// The log is folded into the file after this many pages (16 MiB): each time costs two syncs.
+const SQLITE_CHECKPOINT_PAGES: &str = "4000";
 const POSTGRES_CONNECTIONS_MAX: u32 = 8;
 
 /// Why the store could not do what was asked.
@@ -157,6 +161,8 @@ impl Store {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(BUSY_TIMEOUT)
+            .pragma("cache_size", SQLITE_CACHE)
+            .pragma("wal_autocheckpoint", SQLITE_CHECKPOINT_PAGES)
             .foreign_keys(true);
         let in_memory = options.get_filename() == Path::new(":memory:");
         let pool = SqlitePoolOptions::new()

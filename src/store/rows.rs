@@ -206,18 +206,31 @@ pub(super) struct ChargeUpdate<'a> {
     state: &'static str,
     generation: u32,
     attempts: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
     next_at: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     next_action: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     until_at: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     end_as: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     settled_at: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     dunning_since: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     dunning_step: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     dunning_declines: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     dunning_class: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     wake_at: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     wake_for: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     lease_owner: Option<&'a str>,
 }
 

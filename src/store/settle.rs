@@ -49,12 +49,17 @@ pub struct CollectorChange {
     charge_id: ChargeId,
     generation: u32,
     kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
     stripe_id: Option<String>,
     state: &'static str,
     /// Key and body of the request that makes a Checkout Session.
+    #[serde(skip_serializing_if = "Option::is_none")]
     idempotency_key: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     body: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     url: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     expires_at: Option<i64>,
     at: i64,
 }
