@@ -190,6 +190,9 @@ pub(crate) async fn gauges(ctx: &Ctx) {
         metrics::gauge!("recurd_needs_review").set(attention.needs_review as f64);
         metrics::gauge!("recurd_unknown_attempts").set(attention.unknown as f64);
     }
+    if let Ok(halted) = ctx.store.halted().await {
+        metrics::gauge!("recurd_halted").set(f64::from(u8::from(halted.is_some())));
+    }
     if let Some(skew) = ctx.stripe.skew_secs() {
         metrics::gauge!("recurd_stripe_clock_skew_seconds").set(skew as f64);
     }

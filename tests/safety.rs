@@ -8,7 +8,7 @@ use std::time::Duration;
 use recurd::clock::Clock;
 use recurd::config::Config;
 use recurd::demo::{World, WorldOptions};
-use recurd::flows::{Ctx, Job, import};
+use recurd::flows::{Ctx, Job, guard, import, pay_link};
 use recurd::mail::{Mailer, Memory};
 use recurd::sandbox::{Effect, Rule, SeedCard};
 use recurd::store::ChargeFilter;
@@ -193,4 +193,53 @@ async fn a_restored_backup_adopts_what_stripe_knows() {
         }
         assert_eq!(scene.collected(), [1, 1], "{days_later} days later");
     }
+}
+
+#[tokio::test]
+async fn after_a_halt_not_one_call_takes_money_until_it_is_lifted() {
+    let scene =
+        Scene::new(&["pm_card_visa", "pm_card_visa", "pm_card_chargeDeclinedInsufficientFunds"]).await;
+    let (store, clock) = (&scene.world.ctx.store, &scene.world.clock);
+    assert!(guard::halt(store, "ana", "wrong prices", clock.now()).await.unwrap());
+    assert!(!guard::halt(store, "ben", "me too", clock.now()).await.unwrap(), "the first reason stays");
+    scene.hours(2).await;
+    assert!(scene.world.sandbox.books().payment_intents.is_empty());
+    let report = scene.world.ctx.run_once(Job::Collect, 500).await.unwrap();
+    assert_eq!(report.stopped.as_deref(), Some("charging is halted: wrong prices"));
+    assert!(guard::resume(store, "ana", "prices are right", clock.now()).await.unwrap());
+    scene.hours(2).await;
+    assert_eq!(scene.collected(), [1, 1]);
+
+    // The declined one's link obeys too.
+    let filter = ChargeFilter { state: Some("past_due".into()), limit: 10, ..ChargeFilter::default() };
+    let declined = store.list_charges(&filter).await.unwrap().remove(0).charge.id;
+    guard::halt(store, "ana", "again", clock.now()).await.unwrap();
+    let refused = pay_link::open(&scene.world.ctx, declined, pay_link::CLICK_LIFE).await.unwrap_err();
+    assert!(refused.to_string().contains("again"), "{refused}");
+    assert!(scene.world.sandbox.books().sessions.is_empty());
+}
+
+#[tokio::test]
+async fn a_halt_in_the_middle_of_a_group_lets_only_those_calls_through_that_had_left() {
+    let cards = vec!["pm_card_visa"; 60];
+    let scene = Scene::new(&cards).await;
+    let ctx = &scene.world.ctx;
+    scene.world.ctx.run_once(Job::Materialize, 500).await.unwrap();
+    let mut run = std::pin::pin!(ctx.run_once(Job::Collect, 500));
+    let left = || scene.world.sandbox.books().payment_intents.len();
+    // Polled by hand until the first calls have arrived, then halted, then let go to its end.
+    while left() == 0 {
+        assert!(futures::poll!(run.as_mut()).is_pending());
+        tokio::task::yield_now().await;
+    }
+    ctx.store.halt("stop", scene.world.clock.now()).await.unwrap();
+    let before = left();
+    let report = run.await.unwrap();
+    let concurrency = ctx.config.limits.concurrency / ctx.config.limits.workers;
+    assert!(left() - before <= concurrency, "{} calls left after the halt", left() - before);
+    assert!(left() < 60 && report.outcome("not_run") > 0, "{report:?}");
+
+    ctx.store.resume().await.unwrap();
+    scene.hours(2).await;
+    assert_eq!(scene.collected(), vec![1; 60]);
 }

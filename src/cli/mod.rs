@@ -7,6 +7,7 @@ mod charges;
 mod check;
 mod demo;
 mod find;
+mod halt;
 mod people;
 mod run;
 mod setup;
@@ -77,6 +78,10 @@ enum Command {
     },
     /// Where everything stands; exit code 1 when a person should look.
     Status,
+    /// Stop charging in every process on this database, within one call of each worker.
+    Halt(halt::HaltArgs),
+    /// Let charging go on after a halt.
+    Resume(halt::HaltArgs),
     /// Play Stripe on this machine, for development and tests.
     Sandbox(demo::SandboxArgs),
 }
@@ -132,6 +137,8 @@ pub async fn dispatch(cli: Cli) -> Exit {
         Command::Charges(command) => charges::charges(&global, command).await,
         Command::Explain { id } => charges::explain(&global, &id).await,
         Command::Status => status::status(&global).await,
+        Command::Halt(args) => halt::halt(&global, &args).await,
+        Command::Resume(args) => halt::resume(&global, &args).await,
         Command::Sandbox(args) => demo::sandbox(args).await,
     };
     match done {

@@ -61,9 +61,8 @@ struct Ready {
 /// # Errors
 /// [`super::FlowError::Store`]. A charge that fails alone is counted in the report.
 pub async fn run_once(ctx: &Ctx, limit: usize) -> Result<Report> {
-    let mut report = Report::default();
-    if let Some(why) = ctx.store.instance(ctx.now()).await?.halted_why {
-        report.stopped = Some(format!("charging is halted: {why}"));
+    let mut report = Report { stopped: ctx.brake.halted().await?, ..Report::default() };
+    if report.stopped.is_some() {
         return Ok(report);
     }
     let (now, lease) = (ctx.now(), ctx.lease_until());
@@ -89,6 +88,9 @@ async fn collect(ctx: &Ctx, group: Vec<Claimed>, report: &mut Report) -> Result<
         }
     }
     let unknown_to_stripe = look_first(ctx, free, report).await?;
+    if let Some(why) = ctx.brake.halted().await? {
+        report.stopped.get_or_insert(why);
+    }
     if report.stopped.is_some() {
         for one in unknown_to_stripe {
             ctx.store.release_charge(&one.charge, None).await?;
@@ -479,6 +481,10 @@ pub(super) async fn resend(
     claimed: &Claimed,
     report: &mut Report,
 ) -> Result<Option<(Claimed, Result<Answer<PaymentIntent>, Error>)>> {
+    if ctx.brake.halted().await?.is_some() {
+        report.count("halted");
+        return Ok(None);
+    }
     let now = ctx.now();
     let Some(request) = claimed.prepared.clone() else { return Ok(None) };
     let Ok(settlement) = decide(ctx, claimed, &Event::Sending, Trace::default(), now).await? else {

@@ -6,6 +6,7 @@ mod close;
 pub mod collect;
 pub mod dun;
 pub mod enrol;
+pub mod guard;
 pub mod import;
 mod letters;
 pub mod manage;
@@ -55,6 +56,8 @@ pub struct Ctx {
     pub instance: InstanceId,
     /// What every mail has in common.
     pub head: Arc<Letterhead>,
+    /// Stops charging everywhere.
+    brake: Arc<guard::Brake>,
     /// Name of this worker on leases.
     pub worker: Arc<str>,
     plans: Arc<Plans>,
@@ -101,9 +104,11 @@ impl Ctx {
         instance: InstanceId,
         head: Letterhead,
     ) -> Self {
+        let brake = guard::Brake::new(store.clone());
         Self {
             store,
-            stripe,
+            stripe: stripe.behind(brake.clone()),
+            brake,
             mailer,
             templates,
             clock,

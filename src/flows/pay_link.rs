@@ -89,8 +89,12 @@ pub async fn find(ctx: &Ctx, token: &str) -> Result<Option<Claimed>> {
 /// Crash: the Session's request is stored before it is sent; the next click (or tick) goes on with the same one.
 ///
 /// # Errors
-/// [`FlowError::Store`]; [`FlowError::Refused`] when customers could not return from the page.
+/// [`FlowError::Store`]; [`FlowError::Refused`] while charging is halted, and when customers could not return from the
+/// page.
 pub async fn open(ctx: &Ctx, id: ChargeId, lives: Duration) -> Result<Opened> {
+    if let Some(why) = ctx.brake.halted().await? {
+        return Err(FlowError::Refused(why));
+    }
     let Some(claimed) = ctx.store.claim_charge(id, &ctx.worker, ctx.now(), ctx.lease_until()).await? else {
         return Ok(Opened::Busy);
     };

@@ -107,6 +107,37 @@ impl Store {
         Ok(())
     }
 
+    /// Why charging is halted, if it is.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Database`].
+    pub async fn halted(&self) -> Result<Option<String>> {
+        const READ: &str = "SELECT halted_why FROM instance WHERE singleton = 1";
+        Ok(on_db!(self, db => sqlx::query_scalar(READ).fetch_optional(db).await?).flatten())
+    }
+
+    /// Halts charging in every process on this database. Whether it was running: the first reason stays.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Database`].
+    pub async fn halt(&self, why: &str, now: Timestamp) -> Result<bool> {
+        const HALT: &str = "UPDATE instance SET halted_at = $1, halted_why = $2 WHERE halted_why IS NULL";
+        let changed = on_db!(self, db => {
+            sqlx::query(HALT).bind(now.as_second()).bind(why).execute(db).await?.rows_affected()
+        });
+        Ok(changed > 0)
+    }
+
+    /// Lets charging go on. Whether it was halted.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Database`].
+    pub async fn resume(&self) -> Result<bool> {
+        const RESUME: &str =
+            "UPDATE instance SET halted_at = NULL, halted_why = NULL WHERE halted_why IS NOT NULL";
+        Ok(on_db!(self, db => sqlx::query(RESUME).execute(db).await?.rows_affected()) > 0)
+    }
+
     /// Says that something runs.
     ///
     /// # Errors

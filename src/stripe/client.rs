@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, Method, header};
 use jiff::Timestamp;
 use secrecy::ExposeSecret;
@@ -45,6 +46,12 @@ pub struct Answer<T> {
     pub sends: u32,
 }
 
+/// Asked right before a request leaves that takes money by itself. `Err` says why it may not.
+pub trait Gate: Send + Sync {
+    /// May it leave?
+    fn ask(&self) -> BoxFuture<'_, Result<(), String>>;
+}
+
 /// Stripe, with typed calls. Cheap to clone; clones share connections, rate limits and the clock check.
 ///
 /// A call whose future is dropped has an unknown outcome: run calls that move money in a task of their own.
@@ -52,6 +59,7 @@ pub struct Answer<T> {
 pub struct Client {
     shared: Arc<Shared>,
     not_after: Option<Timestamp>,
+    gate: Option<Arc<dyn Gate>>,
 }
 
 struct Shared {
@@ -93,14 +101,20 @@ impl Client {
             livemode,
             skew_secs: AtomicI64::new(SKEW_UNKNOWN),
         };
-        Ok(Self { shared: Arc::new(shared), not_after: None })
+        Ok(Self { shared: Arc::new(shared), not_after: None, gate: None })
+    }
+
+    /// The same client behind a gate: PaymentIntents are created and confirmed only while it is open.
+    #[must_use]
+    pub fn behind(self, gate: Arc<dyn Gate>) -> Self {
+        Self { gate: Some(gate), ..self }
     }
 
     /// The same client, for calls of which no byte may leave after `limit` (wall clock): a process that was
     /// suspended wakes up and finds its send refused. See [`HttpTransport`](super::HttpTransport) for what remains.
     #[must_use]
     pub fn not_after(&self, limit: Timestamp) -> Self {
-        Self { shared: self.shared.clone(), not_after: Some(limit) }
+        Self { not_after: Some(limit), ..self.clone() }
     }
 
     /// Whether the key is a live one. Every object must say the same.
@@ -197,6 +211,9 @@ impl Client {
         sends: u32,
     ) -> Result<Response, TransportError> {
         self.shared.pacer.turn(endpoint.0).await;
+        if let Some(gate) = self.gate.as_ref().filter(|_| takes_money(endpoint)) {
+            gate.ask().await.map_err(TransportError::NotSent)?;
+        }
         let started = self.shared.clock.now();
         if request.not_after.is_some_and(|limit| started > limit) {
             return Err(TransportError::NotSent("too late: the time for this request has passed".to_owned()));
@@ -237,6 +254,11 @@ impl Client {
             endpoint.0
         );
     }
+}
+
+/// Whether a request may take money as soon as it arrives.
+fn takes_money(endpoint: Endpoint) -> bool {
+    [super::payment_intents::CREATE, super::payment_intents::CONFIRM].contains(&endpoint)
 }
 
 /// Once one send of a POST may have run, only an answer or a decline settles the call: that a later send was

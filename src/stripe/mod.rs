@@ -36,7 +36,7 @@ mod retry;
 mod tests;
 
 pub use api_error::{ApiError, ApiErrorType};
-pub use client::{Answer, Client, Endpoint};
+pub use client::{Answer, Client, Endpoint, Gate};
 pub use error::{Error, Next};
 pub use fields::{Expandable, Metadata, Private};
 pub use http_transport::{HttpOptions, HttpSetupError, HttpTransport, STRIPE_BASE_URL};

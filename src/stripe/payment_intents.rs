@@ -14,8 +14,8 @@ use super::pages::Pages;
 use super::payment_methods::PaymentMethod;
 use crate::billing::money::Money;
 
-const CREATE: Endpoint = Endpoint("POST /v1/payment_intents");
-const CONFIRM: Endpoint = Endpoint("POST /v1/payment_intents/{id}/confirm");
+pub(super) const CREATE: Endpoint = Endpoint("POST /v1/payment_intents");
+pub(super) const CONFIRM: Endpoint = Endpoint("POST /v1/payment_intents/{id}/confirm");
 const CANCEL: Endpoint = Endpoint("POST /v1/payment_intents/{id}/cancel");
 const RETRIEVE: Endpoint = Endpoint("GET /v1/payment_intents/{id}");
 const LIST: Endpoint = Endpoint("GET /v1/payment_intents");

@@ -1,5 +1,6 @@
 //! Sending the same bytes again: when, how often, and what is believed afterwards.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::script::{Script, answer, answer_with, intent, no_answer, not_sent, refused};
@@ -105,4 +106,28 @@ async fn the_clock_is_compared_with_stripes() {
     let answer = client.retrieve_payment_intent("pi_1").await.unwrap();
     assert_eq!(answer.stripe_date.unwrap().as_second(), 1_767_225_600);
     assert_eq!(client.skew_secs(), Some(90));
+}
+
+#[tokio::test]
+async fn behind_a_closed_gate_nothing_leaves_that_takes_money() {
+    struct Closed;
+    impl crate::stripe::Gate for Closed {
+        fn ask(&self) -> futures::future::BoxFuture<'_, Result<(), String>> {
+            Box::pin(std::future::ready(Err("closed".to_owned())))
+        }
+    }
+    let stripe =
+        Script::new([answer_with(200, &[], intent("canceled")), answer_with(200, &[], intent("succeeded"))]);
+    let client = stripe.client().behind(Arc::new(Closed)).not_after(stripe.clock.now());
+    for refused in [
+        client.create_payment_intent("amount=1099", "key-1").await,
+        client.confirm_payment_intent("pi_1", "payment_method=pm_1", "key-2").await,
+    ] {
+        let error = refused.unwrap_err();
+        assert!(matches!(&error, Error::Unreachable(why) if why.reason == "closed"), "{error}");
+    }
+    assert_eq!(stripe.sends(), 0);
+    client.cancel_payment_intent("pi_1", "", "key-3").await.unwrap();
+    client.retrieve_payment_intent("pi_1").await.unwrap();
+    assert_eq!(stripe.sends(), 2, "what ends or reads a payment passes");
 }
