@@ -9,7 +9,17 @@ CREATE TABLE instance (
     created_at      BIGINT NOT NULL,
     heartbeat_at    BIGINT NOT NULL,
     halted_at       BIGINT,
-    halted_why      TEXT
+    halted_why      TEXT,
+    cleared_at      BIGINT
+);
+
+-- What each UTC day has seen; the currency '' counts the attempts in all.
+CREATE TABLE spending (
+    day         BIGINT NOT NULL,
+    currency    TEXT NOT NULL,
+    attempts    BIGINT NOT NULL,
+    sum_minor   BIGINT NOT NULL,
+    PRIMARY KEY (day, currency)
 );
 
 CREATE TABLE plan_revision (

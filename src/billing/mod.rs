@@ -2,6 +2,7 @@
 
 pub mod apply;
 pub mod calendar;
+pub mod caps;
 pub mod charge;
 pub mod decline;
 pub mod dunning;

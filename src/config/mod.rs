@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
+use crate::billing::caps::DayCaps;
 use crate::billing::dunning::DunningPolicy;
 use crate::billing::plan::Terms;
 pub use raw::{Mode, Preflight};
@@ -46,6 +47,8 @@ pub struct Config {
     pub consent_text: String,
     /// Limits.
     pub limits: Limits,
+    /// Guard rails.
+    pub guard: Guard,
 }
 
 /// `[stripe]`, checked.
@@ -97,6 +100,25 @@ pub struct Limits {
     pub batch: usize,
     /// How long a claim lasts.
     pub lease: Duration,
+}
+
+/// `[guard]`, checked.
+#[derive(Clone, Debug, Default)]
+pub struct Guard {
+    /// Attempts of one run.
+    pub charges_per_run: Option<u64>,
+    /// Attempts for one customer in one run.
+    pub charges_per_customer: Option<u32>,
+    /// Attempts and sums of one UTC day.
+    pub day: DayCaps,
+    /// In live mode, the first attempts ever.
+    pub first_live_run: Option<u64>,
+    /// How many times the busiest day is usual; 0: whatever comes.
+    pub surge: u32,
+    /// Fewer charges are never a surge.
+    pub surge_from: u64,
+    /// Refusals for the same reason.
+    pub alike_refusals: Option<u32>,
 }
 
 /// Why a configuration is refused. Every message names the file, the key, and what to do.

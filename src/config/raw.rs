@@ -33,6 +33,8 @@ pub struct RawConfig {
     pub consent: RawConsent,
     /// How fast, and how much at once.
     pub limits: RawLimits,
+    /// What stops charging before a mistake becomes expensive.
+    pub guard: RawGuard,
 }
 
 /// `[database]`
@@ -246,6 +248,28 @@ pub struct RawLimits {
     pub batch: u32,
     /// Seconds a claim lasts if its worker dies; more than twice `stripe.timeout_secs`.
     pub lease_secs: u32,
+}
+
+/// `[guard]`. Whatever is exceeded halts charging until `recurd resume`. 0 or an empty list: no such limit.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawGuard {
+    /// Attempts of one run (one tick of the daemon).
+    pub charges_per_run: u32,
+    /// Attempts of one UTC day, all processes together.
+    pub charges_per_day: u32,
+    /// Sums attempted in one UTC day, such as `["50000.00 USD", "40000.00 EUR"]`.
+    pub sums_per_day: Vec<String>,
+    /// Attempts for one customer in one run.
+    pub charges_per_customer: u32,
+    /// In live mode, the first attempts ever: then a person looks, and resumes.
+    pub first_live_run: u32,
+    /// A day may hold this many times the busiest day of the last 400, in charges and in each currency's sum.
+    pub surge: u32,
+    /// Fewer charges than this are never a surge.
+    pub surge_from: u32,
+    /// This many refusals for the same reason that is no card's.
+    pub alike_refusals: u32,
 }
 
 /// `[brand]` with empty texts read as "none".

@@ -6,9 +6,12 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::raw::{BrandConfig, Mode, RawConfig, RawDunning, RawLimits, RawMail, RawPlan, RawStripe};
-use super::{Config, ConfigError, Limits, MailConfig, StripeConfig, load};
+use super::raw::{
+    BrandConfig, Mode, RawConfig, RawDunning, RawGuard, RawLimits, RawMail, RawPlan, RawStripe,
+};
+use super::{Config, ConfigError, Guard, Limits, MailConfig, StripeConfig, load};
 use crate::billing::calendar::{Anchor, Interval, Unit, zone};
+use crate::billing::caps::DayCaps;
 use crate::billing::dunning::{DunningPolicy, LadderStep};
 use crate::billing::money::Money;
 use crate::billing::plan::{Terms, Window};
@@ -66,6 +69,25 @@ pub(super) fn validate(raw: RawConfig, path: Option<&Path>) -> Result<Config, Co
         dunning,
         listen,
         limits,
+        guard: guard(&raw.guard, &place)?,
+    })
+}
+
+fn guard(raw: &RawGuard, place: &Place<'_>) -> Result<Guard, ConfigError> {
+    let cap = |value: u32| (value > 0).then_some(value);
+    let sums = raw.sums_per_day.iter().map(|sum| sum.parse()).collect::<Result<Vec<Money>, _>>();
+    let day = DayCaps {
+        attempts: cap(raw.charges_per_day).map(u64::from),
+        sums: sums.map_err(|error| place.wrong("guard.sums_per_day", error))?,
+    };
+    Ok(Guard {
+        charges_per_run: cap(raw.charges_per_run).map(u64::from),
+        charges_per_customer: cap(raw.charges_per_customer),
+        day,
+        first_live_run: cap(raw.first_live_run).map(u64::from),
+        surge: raw.surge,
+        surge_from: u64::from(raw.surge_from),
+        alike_refusals: cap(raw.alike_refusals),
     })
 }
 

@@ -32,6 +32,8 @@ pub(super) struct Answered {
     pub error: Option<String>,
     /// Nothing will work for anybody: the run stops.
     pub stop: Option<String>,
+    /// Why Stripe refused this request, in words that are alike for alike reasons.
+    pub refused: Option<String>,
 }
 
 /// Reads the answer to an attempt's POST.
@@ -44,7 +46,7 @@ pub(super) fn read(
     match result {
         Ok(answer) => {
             let outcome = of_intent(claimed, instance, &answer.value, now);
-            Answered { outcome, request_id: answer.request_id, error: None, stop: None }
+            Answered { outcome, request_id: answer.request_id, error: None, stop: None, refused: None }
         }
         Err(error) => read_error(claimed, instance, &error, now),
     }
@@ -66,8 +68,13 @@ fn read_error(claimed: &Claimed, instance: InstanceId, error: &Error, now: Times
             None => Outcome::Rejected(rejection.to_string()),
         },
     };
+    let refused = match (&outcome, error) {
+        (Outcome::Rejected(_), Error::Rejected(rejection)) => Some(rejection.error.codes()),
+        _ => None,
+    };
     Answered {
         outcome,
+        refused,
         request_id: error.call().request_id.clone(),
         error: Some(error.to_string()),
         stop: error.is_auth().then(|| error.to_string()),

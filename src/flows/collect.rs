@@ -20,6 +20,7 @@ use super::answers::{
     ATTEMPT, Answered, CHARGE, GENERATION, INSTANCE, SUBSCRIPTION, event_of_session, is_ours, read, receipt,
 };
 use super::close::{Closed, close};
+use super::rails;
 use super::settle::{Trace, commit, decide, settle_one, start};
 use super::{Ctx, Report, Result};
 use crate::billing::apply::{Event, Outcome};
@@ -62,6 +63,9 @@ struct Ready {
 /// [`super::FlowError::Store`]. A charge that fails alone is counted in the report.
 pub async fn run_once(ctx: &Ctx, limit: usize) -> Result<Report> {
     let mut report = Report { stopped: ctx.brake.halted().await?, ..Report::default() };
+    if report.stopped.is_none() {
+        report.stopped = rails::may_begin(ctx).await?;
+    }
     if report.stopped.is_some() {
         return Ok(report);
     }
@@ -97,9 +101,14 @@ async fn collect(ctx: &Ctx, group: Vec<Claimed>, report: &mut Report) -> Result<
         }
         return Ok(());
     }
+    let (admitted, limit) = rails::admit(ctx, unknown_to_stripe).await?;
     let marked_at = ctx.now();
-    let ready = write_down(ctx, unknown_to_stripe, report, marked_at).await?;
-    send_all(ctx, ready, report, marked_at).await
+    let ready = write_down(ctx, admitted, report, marked_at).await?;
+    send_all(ctx, ready, report, marked_at).await?;
+    match limit {
+        Some(why) => rails::met(ctx, why, report).await,
+        None => Ok(()),
+    }
 }
 
 /// Writes an attempt for each charge, marked as sending, in one transaction.
@@ -452,8 +461,11 @@ pub(super) async fn settle_answer(
     report: &mut Report,
     now: Timestamp,
 ) -> Result<Option<Settlement>> {
-    let Answered { outcome, request_id, error, stop } = answered;
+    let Answered { outcome, request_id, error, stop, refused } = answered;
     count(&outcome, report);
+    if let Some(reason) = refused {
+        rails::refused(ctx, reason, report).await?;
+    }
     if let Some(stop) = stop {
         report.stopped.get_or_insert(stop);
     }

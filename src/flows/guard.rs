@@ -84,7 +84,7 @@ pub async fn halt(store: &Store, who: &str, why: &str, now: Timestamp) -> Result
 /// # Errors
 /// [`super::FlowError::Store`].
 pub async fn resume(store: &Store, who: &str, why: &str, now: Timestamp) -> Result<bool> {
-    let resumed = store.resume().await?;
+    let resumed = store.resume(now).await?;
     if resumed {
         tracing::warn!(who, "Charging goes on: {why}");
         store.audit(who, "resume", INSTANCE, why, now).await?;

@@ -13,6 +13,7 @@ pub mod manage;
 pub mod materialize;
 pub mod notify;
 pub mod pay_link;
+mod rails;
 pub mod receive;
 pub mod reconcile;
 mod report;
@@ -58,6 +59,8 @@ pub struct Ctx {
     pub head: Arc<Letterhead>,
     /// Stops charging everywhere.
     brake: Arc<guard::Brake>,
+    /// What this run has done so far.
+    run: Arc<rails::Run>,
     /// Name of this worker on leases.
     pub worker: Arc<str>,
     plans: Arc<Plans>,
@@ -109,6 +112,7 @@ impl Ctx {
             store,
             stripe: stripe.behind(brake.clone()),
             brake,
+            run: Arc::default(),
             mailer,
             templates,
             clock,
@@ -150,11 +154,6 @@ impl Ctx {
         Err(FlowError::NoPlan(key.0, revision))
     }
 
-    /// The same, as another worker: with leases of its own.
-    fn another_worker(&self) -> Self {
-        Self { worker: worker_name(), ..self.clone() }
-    }
-
     /// How many requests one worker has under way at once.
     fn concurrency(&self) -> usize {
         self.config.limits.concurrency.div_ceil(self.config.limits.workers)
@@ -170,13 +169,14 @@ impl Ctx {
     ) -> (Report, Option<FlowError>) {
         let workers = if job == Job::Collect { self.config.limits.workers } else { 1 };
         let stop = Arc::new(AtomicBool::new(false));
-        let mut running = JoinSet::new();
+        let (mut running, run) = (JoinSet::new(), Arc::<rails::Run>::default());
         for _ in 0..workers {
-            let (ctx, stop, go_on) = (self.another_worker(), stop.clone(), go_on.clone());
+            let ctx = Self { worker: worker_name(), run: run.clone(), ..self.clone() };
+            let (stop, go_on) = (stop.clone(), go_on.clone());
             running.spawn(async move {
                 let mut all = Report::default();
                 while !stop.load(Ordering::SeqCst) {
-                    let report = match ctx.run_once(job, ctx.config.limits.batch).await {
+                    let report = match ctx.round(job, ctx.config.limits.batch).await {
                         Ok(report) => report,
                         Err(error) => {
                             stop.store(true, Ordering::SeqCst);
@@ -208,11 +208,16 @@ impl Ctx {
         whole
     }
 
-    /// Runs a job once over at most `limit` items.
+    /// Runs a job once over at most `limit` items: a run of its own.
     ///
     /// # Errors
     /// [`FlowError`] when the job itself could not go on.
     pub async fn run_once(&self, job: Job, limit: usize) -> Result<Report> {
+        Self { run: Arc::default(), ..self.clone() }.round(job, limit).await
+    }
+
+    /// One round of a run.
+    async fn round(&self, job: Job, limit: usize) -> Result<Report> {
         match job {
             Job::Materialize => materialize::run_once(self, limit).await,
             Job::Collect => collect::run_once(self, limit).await,

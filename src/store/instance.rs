@@ -23,6 +23,8 @@ pub struct Instance {
     pub heartbeat_at: Timestamp,
     /// Why nothing may be charged, if so.
     pub halted_why: Option<String>,
+    /// When a person last let charging go on.
+    pub cleared_at: Option<Timestamp>,
 }
 
 #[derive(FromRow)]
@@ -32,6 +34,7 @@ struct Row {
     mode: Option<String>,
     heartbeat_at: i64,
     halted_why: Option<String>,
+    cleared_at: Option<i64>,
 }
 
 /// One execution of one job.
@@ -73,8 +76,7 @@ impl Store {
     /// [`super::StoreError::Database`].
     pub async fn instance(&self, now: Timestamp) -> Result<Instance> {
         const CREATE: &str = "INSERT INTO instance (singleton, id, created_at, heartbeat_at) VALUES (1, $1, $2, $2) ON CONFLICT DO NOTHING";
-        const READ: &str =
-            "SELECT id, stripe_account, mode, heartbeat_at, halted_why FROM instance WHERE singleton = 1";
+        const READ: &str = "SELECT id, stripe_account, mode, heartbeat_at, halted_why, cleared_at FROM instance WHERE singleton = 1";
         let row: Row = match on_db!(self, db => sqlx::query_as(READ).fetch_optional(db).await?) {
             Some(row) => row,
             None => {
@@ -92,6 +94,7 @@ impl Store {
             stripe_account: row.stripe_account,
             mode: row.mode,
             halted_why: row.halted_why,
+            cleared_at: row.cleared_at.and_then(instant),
         })
     }
 
@@ -132,10 +135,11 @@ impl Store {
     ///
     /// # Errors
     /// [`super::StoreError::Database`].
-    pub async fn resume(&self) -> Result<bool> {
-        const RESUME: &str =
-            "UPDATE instance SET halted_at = NULL, halted_why = NULL WHERE halted_why IS NOT NULL";
-        Ok(on_db!(self, db => sqlx::query(RESUME).execute(db).await?.rows_affected()) > 0)
+    pub async fn resume(&self, now: Timestamp) -> Result<bool> {
+        const RESUME: &str = "UPDATE instance SET halted_at = NULL, halted_why = NULL, cleared_at = $1 \
+            WHERE halted_why IS NOT NULL";
+        Ok(on_db!(self, db => sqlx::query(RESUME).bind(now.as_second()).execute(db).await?.rows_affected())
+            > 0)
     }
 
     /// Says that something runs.

@@ -13,6 +13,7 @@ mod plans;
 mod reports;
 mod rows;
 mod settle;
+mod spending;
 mod sql;
 mod subscriptions;
 
