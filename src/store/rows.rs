@@ -145,7 +145,13 @@ impl ChargeRow {
             "link_open" => State::LinkOpen { until: until?, then: self.next()? },
             "processing" => State::Processing { poll_at: until? },
             "closing" => State::Closing { attempt, then: End::parse(self.end_as.as_deref()?)?, at: until? },
-            "needs_review" => State::NeedsReview { attempt, since: until?, why: self.reason.clone()? },
+            "needs_review" => {
+                let end = match self.end_as.as_deref() {
+                    Some(word) => Some(End::parse(word)?),
+                    None => None,
+                };
+                State::NeedsReview { attempt, end, since: until?, why: self.reason.clone()? }
+            }
             "missed" => State::Missed,
             "paid" => State::Paid { at: settled? },
             "uncollectible" => State::Uncollectible { at: settled? },
@@ -283,7 +289,7 @@ pub(super) fn parts(state: &State) -> Parts<'_> {
         State::LinkOpen { until, then } => (Some(*then), Some(*until), None, None, None),
         State::Processing { poll_at } => (None, Some(*poll_at), None, None, None),
         State::Closing { then, at, .. } => (None, Some(*at), Some(*then), None, None),
-        State::NeedsReview { since, why, .. } => (None, Some(*since), None, Some(why), None),
+        State::NeedsReview { end, since, why, .. } => (None, Some(*since), *end, Some(why), None),
         State::Paid { at } | State::Uncollectible { at } | State::Canceled { at } | State::Settled { at } => {
             (None, None, None, None, Some(*at))
         }

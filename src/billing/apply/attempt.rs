@@ -62,6 +62,9 @@ pub(super) fn answered(
     if attempt.number != number {
         return Err(Refused::TooLate(name));
     }
+    if !matches!(outcome, Outcome::NotRun { .. } | Outcome::Unknown { .. }) {
+        end_goes_on(&mut step.charge, now);
+    }
     match outcome {
         Outcome::Paid(receipt) => paid(step, receipt),
         Outcome::Declined(decline) => declined(step, decline, policy, now),
@@ -89,6 +92,13 @@ pub(super) fn answered(
             }
             collector_dead(step, now)
         }
+    }
+}
+
+/// Stripe has spoken after all: what a person had to look at ends as it was to end before.
+fn end_goes_on(charge: &mut Charge, now: Timestamp) {
+    if let State::NeedsReview { attempt, end: Some(then), .. } = charge.state {
+        charge.state = State::Closing { attempt, then, at: now };
     }
 }
 

@@ -48,7 +48,8 @@ pub(super) fn collector_dead(step: &mut Step, now: Timestamp) -> Result<(), Refu
         attempt.take_if(|open| matches!(open.phase, Phase::Prepared { .. }));
     }
     charge.state = match &charge.state {
-        State::Closing { attempt: None, then, .. } => ended(*then, now),
+        State::Closing { attempt: None, then, .. }
+        | State::NeedsReview { attempt: None, end: Some(then), .. } => ended(*then, now),
         State::LinkOpen { then, .. } => planned(charge, *then),
         State::Collecting { .. } | State::Processing { .. } => planned(charge, again(charge, now)),
         kept @ (State::Closing { .. }

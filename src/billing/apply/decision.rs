@@ -97,10 +97,10 @@ pub(super) fn review(step: &mut Step, why: &str, now: Timestamp) -> Result<(), R
     if charge.state.is_terminal() {
         return Err(Refused::TooLate(charge.state.as_str()));
     }
-    let attempt = charge.open_attempt();
+    let (attempt, end) = (charge.open_attempt(), charge.end());
     let text = format!("charge {} needs a person: {why}", charge.id);
     step.effects.push(Effect::Alarm { step: format!("review-{}", charge.version + 1), text });
-    charge.state = State::NeedsReview { attempt, since: now, why: why.to_owned() };
+    charge.state = State::NeedsReview { attempt, end, since: now, why: why.to_owned() };
     Ok(())
 }
 

@@ -24,12 +24,12 @@ pub(super) fn paid(step: &mut Step, receipt: &Receipt) -> Result<(), Refused> {
         }
         return review_answered(step, &why, receipt.at);
     }
-    if charge.state.is_terminal() || matches!(charge.state, State::Closing { .. }) {
-        let text = format!(
-            "{} was collected although the charge was {}",
-            receipt.payment_intent,
-            charge.state.as_str()
-        );
+    if charge.state.is_terminal() || charge.end().is_some() {
+        let was = match charge.end() {
+            Some(end) => format!("to become {}", end.as_str()),
+            None => charge.state.as_str().to_owned(),
+        };
+        let text = format!("{} was collected although the charge was {was}", receipt.payment_intent);
         step.effects.push(Effect::Alarm { step: "paid-after-end".into(), text });
     }
     if charge.dunning.is_some() {
