@@ -8,6 +8,8 @@ use jiff::Timestamp;
 use super::answers::{CHARGE, INSTANCE, event_of_intent, event_of_session};
 use super::settle::{Trace, settle_one};
 use super::{Ctx, Report, Result};
+use crate::billing::apply::Event;
+use crate::billing::charge::State;
 use crate::billing::ids::ChargeId;
 use crate::store::{NewEvent, OutboxInsert, StoredEvent};
 use crate::stripe::webhook::{SignatureError, parse_event, verify};
@@ -133,9 +135,8 @@ async fn payment_intent(ctx: &Ctx, id: &str, report: &mut Report) -> Result<Appl
     let Some(found) = ctx.store.find_charge(charge).await? else { return ghost(ctx, id).await };
     let attempts = ctx.store.attempts(charge).await?;
     let known = attempts.into_iter().rev().find_map(|attempt| attempt.stripe_charge);
-    if event_of_intent(&found, ctx.instance, &intent, known.as_deref(), ctx.now()).is_none()
-        || found.charge.state.is_terminal()
-    {
+    let news = event_of_intent(&found, ctx.instance, &intent, known.as_deref(), ctx.now());
+    if !news.is_some_and(|event| matters(&event, &found.charge.state)) {
         return Ok(Applied::Yes);
     }
     let Some(claimed) = ctx.store.claim_charge(charge, &ctx.worker, ctx.now(), ctx.lease_until()).await?
@@ -151,6 +152,14 @@ async fn payment_intent(ctx: &Ctx, id: &str, report: &mut Report) -> Result<Appl
     Ok(Applied::Yes)
 }
 
+/// Money matters also to a charge that has ended; nothing else does.
+fn matters(event: &Event, state: &State) -> bool {
+    match event {
+        Event::Paid(_) => !matches!(state, State::Paid { .. }),
+        _ => !state.is_terminal(),
+    }
+}
+
 async fn session(ctx: &Ctx, id: &str, report: &mut Report) -> Result<Applied> {
     if ctx.store.enrolment_of_session(id).await?.is_some() {
         super::enrol::complete(ctx, id).await?;
@@ -164,7 +173,7 @@ async fn session(ctx: &Ctx, id: &str, report: &mut Report) -> Result<Applied> {
         return Ok(Applied::NotOurs);
     };
     let Some(found) = ctx.store.find_charge(charge).await? else { return ghost(ctx, id).await };
-    if found.charge.state.is_terminal() {
+    if matches!(found.charge.state, State::Paid { .. }) {
         return Ok(Applied::Yes);
     }
     settle_session(ctx, charge, id, report).await
@@ -183,7 +192,7 @@ async fn settle_session(ctx: &Ctx, charge: ChargeId, id: &str, report: &mut Repo
         Err(_) => None,
     };
     // Only the living collector's death matters; a payment matters whoever took it.
-    let event = event.filter(|event| current || matches!(event, crate::billing::apply::Event::Paid(_)));
+    let event = event.filter(|event| current || matches!(event, Event::Paid(_)));
     match event {
         Some(event) => {
             settle_one(ctx, &claimed, &event, Trace::default(), report).await?;
