@@ -70,6 +70,9 @@ async fn mail(ctx: &Ctx, item: &OutboxItem, report: &mut Report) -> Result<Outbo
     if let Some(why) = no_longer_true(kind, &claimed.charge.state) {
         return Ok(OutboxResult::Dropped(why));
     }
+    if kind == MailKind::Recovered && !ctx.store.was_dunned(id).await? {
+        return Ok(OutboxResult::Dropped("the customer never heard of the decline".into()));
+    }
     if customer.mail_state == "dead" {
         return Ok(OutboxResult::Failed("the customer's address takes no mail".into()));
     }
