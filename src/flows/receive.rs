@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::answers::{CHARGE, INSTANCE, event_of_intent, event_of_session};
+use super::answers::{CHARGE, GENERATION, INSTANCE, event_of_intent, event_of_session, is_ours};
+use super::collect::look_since;
 use super::settle::{Trace, settle_one};
 use super::{Ctx, Report, Result};
 use crate::billing::apply::Event;
-use crate::billing::charge::State;
+use crate::billing::charge::{CollectorKind, State};
 use crate::billing::ids::ChargeId;
-use crate::store::{NewEvent, OutboxInsert, StoredEvent};
+use crate::store::{Claimed, NewEvent, OutboxInsert, StoredEvent};
+use crate::stripe::payment_intents::{PaymentIntent, PaymentIntentStatus};
 use crate::stripe::webhook::{SignatureError, parse_event, verify};
 use crate::stripe::{Client, Error};
 
@@ -133,6 +135,9 @@ async fn payment_intent(ctx: &Ctx, id: &str, report: &mut Report) -> Result<Appl
         return Ok(Applied::NotOurs);
     };
     let Some(found) = ctx.store.find_charge(charge).await? else { return ghost(ctx, id).await };
+    if matches!(found.charge.state, State::Paid { .. }) {
+        return paid_again(ctx, &found, &intent).await;
+    }
     let attempts = ctx.store.attempts(charge).await?;
     let known = attempts.into_iter().rev().find_map(|attempt| attempt.stripe_charge);
     let news = event_of_intent(&found, ctx.instance, &intent, known.as_deref(), ctx.now());
@@ -148,6 +153,36 @@ async fn payment_intent(ctx: &Ctx, id: &str, report: &mut Report) -> Result<Appl
             settle_one(ctx, &claimed, &event, Trace::default(), report).await?;
         }
         None => ctx.store.release_charge(&claimed.charge, None).await?,
+    }
+    Ok(Applied::Yes)
+}
+
+/// News of a charge that is paid: mostly the payment we know. If Stripe has two, a person must give one back.
+async fn paid_again(ctx: &Ctx, found: &Claimed, intent: &PaymentIntent) -> Result<Applied> {
+    let charge = found.charge.id;
+    let story = ctx.store.story(charge).await?;
+    let generation = intent.metadata.get(GENERATION);
+    let page = CollectorKind::CheckoutSession.as_str();
+    let known = story.attempts.iter().any(|one| one.payment_intent.as_deref() == Some(&intent.id))
+        || story.collectors.iter().filter(|one| one.state == "paid").any(|one| {
+            let same_page = one.kind == page && generation == Some(&one.generation.to_string());
+            same_page || one.stripe_id.as_deref() == Some(&intent.id)
+        });
+    if known || intent.status != PaymentIntentStatus::Succeeded {
+        return Ok(Applied::Yes);
+    }
+    let intents = ctx.stripe.list_payment_intents(&found.stripe_customer, look_since(found)).await?;
+    let took = |one: &&PaymentIntent| {
+        is_ours(found, ctx.instance, one) && one.status == PaymentIntentStatus::Succeeded
+    };
+    let taken: Vec<&str> = intents.iter().filter(took).map(|one| one.id.as_str()).collect();
+    if taken.len() > 1 {
+        let text = format!(
+            "charge {charge} was collected {} times ({}): refund all but one",
+            taken.len(),
+            taken.join(", ")
+        );
+        ctx.store.promise(&[OutboxInsert::alarm(charge.to_string(), "twice", text, ctx.now())]).await?;
     }
     Ok(Applied::Yes)
 }
