@@ -201,8 +201,11 @@ async fn alarm(ctx: &Ctx, item: &OutboxItem, report: &mut Report) -> Result<Outb
         title: item.payload.clone(),
         since: item.created_at.to_string(),
         details: vec![item.payload.clone()],
-        steps: vec![format!("recurd explain {}", item.subject)],
-        charging_stopped: false,
+        steps: vec![match item.charge {
+            Some(id) => format!("recurd explain {id}"),
+            None => "recurd status".to_owned(),
+        }],
+        charging_stopped: item.step.starts_with(super::STOPPED),
         waiting: 0,
     };
     let letter = letter::write_alarm(&ctx.templates, &alarm)
