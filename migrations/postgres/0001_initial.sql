@@ -118,6 +118,8 @@ CREATE TABLE charge (
     -- A finished charge says when, and nobody wakes for it; an open one does not pretend to be finished.
     CHECK ((state IN ('paid', 'uncollectible', 'canceled', 'settled')) = (settled_at IS NOT NULL)),
     CHECK (settled_at IS NULL OR wake_at IS NULL),
+    -- A closing charge says how it ends. One that waits for a person remembers it, if an end had been decided.
+    CHECK (CASE WHEN end_as IS NULL THEN state <> 'closing' ELSE state IN ('closing', 'needs_review') END),
     CHECK ((subscription_id IS NULL) = (period_index IS NULL)),
     UNIQUE (subscription_id, period_index)
 )

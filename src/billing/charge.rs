@@ -202,6 +202,8 @@ pub enum State {
     NeedsReview {
         /// An attempt whose outcome could not be found out.
         attempt: Option<Attempt>,
+        /// The end that had been decided. It is what follows once the attempt has its answer.
+        end: Option<End>,
         /// Since when.
         since: Timestamp,
         /// Why, in a sentence.
@@ -358,6 +360,16 @@ impl Charge {
             | State::Canceled { .. }
             | State::Settled { .. } => None,
         }
+    }
+
+    /// The end that was decided and has not come yet.
+    #[must_use]
+    pub fn end(&self) -> Option<End> {
+        let (State::Closing { then: end, .. } | State::NeedsReview { end: Some(end), .. }) = &self.state
+        else {
+            return None;
+        };
+        Some(*end)
     }
 
     /// Paid after at least one decline.

@@ -237,7 +237,10 @@ fn what_next(state: &State) -> String {
         State::LinkOpen { until, .. } => format!("the customer may pay until {}", at(until)),
         State::Processing { poll_at } => format!("ask Stripe again {}", at(poll_at)),
         State::Closing { then, .. } => format!("becomes {} once nothing can take the money", then.as_str()),
-        State::NeedsReview { why, .. } => format!("a person must look: {why}"),
+        State::NeedsReview { end, why, .. } => {
+            let end = end.map(|end| format!(" (it was to become {})", end.as_str())).unwrap_or_default();
+            format!("a person must look: {why}{end}")
+        }
         State::Missed => "nothing, until `recurd charges collect`".to_owned(),
         State::Paid { .. } | State::Uncollectible { .. } | State::Canceled { .. } | State::Settled { .. } => {
             "-".to_owned()

@@ -42,11 +42,8 @@ pub(super) async fn run(global: &Global, args: &RunArgs) -> Result<Exit> {
         for (currency, minor) in &report.collected_minor {
             *answer.collected_minor.entry((*currency).to_owned()).or_default() += minor;
         }
-        let stopped = report.stopped.is_some();
+        // Also after a stop: the mails that are left tell the operator of it.
         answer.jobs.insert(job.as_str(), report);
-        if stopped {
-            break;
-        }
     }
     answer.seconds = started.elapsed().as_secs_f64();
     let person = answer.jobs.values().any(Report::needs_a_person);

@@ -122,9 +122,13 @@ pub(super) fn event_of_intent(
 ) -> Option<Event> {
     let charge = &claimed.charge;
     let outcome = of_intent(claimed, instance, intent, now);
+    // One without a name yet is known by its generation: an older one that is dead says nothing of it.
     let ours_now = charge.collector.as_ref().is_some_and(|collector| {
         collector.kind == CollectorKind::PaymentIntent
-            && collector.stripe_id.as_deref().is_none_or(|id| id == intent.id)
+            && match &collector.stripe_id {
+                Some(id) => *id == intent.id,
+                None => intent.metadata.get(GENERATION) == Some(&collector.generation.to_string()),
+            }
     });
     let waiting = charge.open_attempt().filter(|attempt| !matches!(attempt.phase, Phase::Prepared { .. }));
     match outcome {

@@ -339,7 +339,7 @@ async fn adopt(ctx: &Ctx, claimed: Claimed, event: &Event, report: &mut Report) 
 
 /// What Stripe has of this charge that the database does not know.
 async fn find_forgotten(ctx: &Ctx, claimed: &Claimed) -> Result<Option<Event>, Error> {
-    let since = look_since(&claimed.charge);
+    let since = look_since(claimed);
     let number = next_number(&claimed.charge);
     let now = ctx.now();
     let intents = ctx.stripe.list_payment_intents(&claimed.stripe_customer, since).await?;
@@ -381,9 +381,10 @@ async fn expire_stranger(ctx: &Ctx, session: &str) -> Result<(), Error> {
     ctx.stripe.expire_checkout_session(session, &key).await.map(|_| ())
 }
 
-/// Objects of a charge are never older than this.
-pub(super) fn look_since(charge: &Charge) -> Timestamp {
-    charge.due_at.checked_sub(Duration::from_secs(2 * 86_400)).unwrap_or(Timestamp::UNIX_EPOCH)
+/// Objects of a charge are never older than this. It may be collected long before it is due, at a person's word.
+pub(super) fn look_since(claimed: &Claimed) -> Timestamp {
+    let first = claimed.charge.due_at.min(claimed.created_at);
+    first.checked_sub(Duration::from_secs(2 * 86_400)).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
 /// Sends a group, and settles outcomes as they come.

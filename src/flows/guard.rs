@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use tokio::sync::Mutex;
 
 use super::Result;
-use crate::store::{OutboxInsert, Store};
+use crate::store::Store;
 use crate::stripe::Gate;
 
 /// The audit trail's subject of a halt.
@@ -63,7 +63,8 @@ impl Gate for Brake {
     }
 }
 
-/// Halts charging in every process on the database, and tells the operator once. Whether it was running.
+/// Halts charging in every process on the database. Whether it was running. Each day, the first run that finds charging
+/// halted tells the operator.
 ///
 /// # Errors
 /// [`super::FlowError::Store`].
@@ -73,9 +74,6 @@ pub async fn halt(store: &Store, who: &str, why: &str, now: Timestamp) -> Result
     }
     tracing::error!(who, "Charging is halted: {why}");
     store.audit(who, "halt", INSTANCE, why, now).await?;
-    let text = format!("Charging is halted: {why}\nNothing is collected until `recurd resume`.");
-    let subject = format!("halt-{}", now.as_second());
-    store.promise(&[OutboxInsert::alarm(subject, "halt", text, now)]).await?;
     Ok(true)
 }
 

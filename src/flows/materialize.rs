@@ -70,6 +70,7 @@ pub(super) fn charge(
         Fate::Missed => State::Missed,
         Fate::Ask => State::NeedsReview {
             attempt: None,
+            end: None,
             since: now,
             why: "its period passed while nothing ran".to_owned(),
         },

@@ -31,12 +31,15 @@ use crate::billing::plan::Terms;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::mail::Mailer;
-use crate::store::{Store, StoreError};
+use crate::store::{OutboxInsert, Store, StoreError};
 use crate::stripe::Client;
 use crate::template::Templates;
 
 pub use letters::Letterhead;
 pub use report::{Job, Report};
+
+/// How the steps of alarms begin that tell of a stop.
+const STOPPED: &str = "stopped-";
 
 /// Everything a flow needs. Cloning shares it.
 #[derive(Clone)]
@@ -208,6 +211,14 @@ impl Ctx {
         whole
     }
 
+    /// Nothing is charged for anybody: the operator hears of it once a day.
+    async fn tell_stopped(&self, why: &str) -> Result<()> {
+        let now = self.now();
+        let step = format!("{STOPPED}{}", now.strftime("%Y-%m-%d"));
+        let text = format!("nothing is charged: {why}");
+        Ok(self.store.promise(&[OutboxInsert::alarm("charging".into(), &step, text, now)]).await?)
+    }
+
     /// Runs a job once over at most `limit` items: a run of its own.
     ///
     /// # Errors
@@ -220,7 +231,13 @@ impl Ctx {
     async fn round(&self, job: Job, limit: usize) -> Result<Report> {
         match job {
             Job::Materialize => materialize::run_once(self, limit).await,
-            Job::Collect => collect::run_once(self, limit).await,
+            Job::Collect => {
+                let report = collect::run_once(self, limit).await?;
+                if let Some(why) = &report.stopped {
+                    self.tell_stopped(why).await?;
+                }
+                Ok(report)
+            }
             Job::Reconcile => reconcile::run_once(self, limit).await,
             Job::Dun => dun::run_once(self, limit).await,
             Job::Notify => notify::run_once(self, limit).await,

@@ -70,6 +70,9 @@ async fn mail(ctx: &Ctx, item: &OutboxItem, report: &mut Report) -> Result<Outbo
     if let Some(why) = no_longer_true(kind, &claimed.charge.state) {
         return Ok(OutboxResult::Dropped(why));
     }
+    if kind == MailKind::Recovered && !ctx.store.was_dunned(id).await? {
+        return Ok(OutboxResult::Dropped("the customer never heard of the decline".into()));
+    }
     if customer.mail_state == "dead" {
         return Ok(OutboxResult::Failed("the customer's address takes no mail".into()));
     }
@@ -198,8 +201,11 @@ async fn alarm(ctx: &Ctx, item: &OutboxItem, report: &mut Report) -> Result<Outb
         title: item.payload.clone(),
         since: item.created_at.to_string(),
         details: vec![item.payload.clone()],
-        steps: vec![format!("recurd explain {}", item.subject)],
-        charging_stopped: false,
+        steps: vec![match item.charge {
+            Some(id) => format!("recurd explain {id}"),
+            None => "recurd status".to_owned(),
+        }],
+        charging_stopped: item.step.starts_with(super::STOPPED),
         waiting: 0,
     };
     let letter = letter::write_alarm(&ctx.templates, &alarm)

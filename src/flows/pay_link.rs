@@ -114,8 +114,13 @@ pub async fn open(ctx: &Ctx, id: ChargeId, lives: Duration) -> Result<Opened> {
 pub fn shown(state: &State) -> Opened {
     match state {
         State::Paid { .. } | State::Settled { .. } => Opened::Paid,
-        State::Collecting { .. } | State::Processing { .. } | State::NeedsReview { .. } => Opened::Busy,
-        State::Closing { .. } | State::Uncollectible { .. } | State::Canceled { .. } => Opened::Closed,
+        State::Collecting { .. } | State::Processing { .. } | State::NeedsReview { end: None, .. } => {
+            Opened::Busy
+        }
+        State::Closing { .. }
+        | State::NeedsReview { end: Some(_), .. }
+        | State::Uncollectible { .. }
+        | State::Canceled { .. } => Opened::Closed,
         State::Due { .. } | State::PastDue { .. } | State::Missed | State::LinkOpen { .. } => Opened::Busy,
     }
 }

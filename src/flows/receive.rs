@@ -5,11 +5,15 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::answers::{CHARGE, INSTANCE, event_of_intent, event_of_session};
+use super::answers::{CHARGE, GENERATION, INSTANCE, event_of_intent, event_of_session, is_ours};
+use super::collect::look_since;
 use super::settle::{Trace, settle_one};
 use super::{Ctx, Report, Result};
+use crate::billing::apply::Event;
+use crate::billing::charge::{CollectorKind, State};
 use crate::billing::ids::ChargeId;
-use crate::store::{NewEvent, OutboxInsert, StoredEvent};
+use crate::store::{Claimed, NewEvent, OutboxInsert, StoredEvent};
+use crate::stripe::payment_intents::{PaymentIntent, PaymentIntentStatus};
 use crate::stripe::webhook::{SignatureError, parse_event, verify};
 use crate::stripe::{Client, Error};
 
@@ -131,11 +135,13 @@ async fn payment_intent(ctx: &Ctx, id: &str, report: &mut Report) -> Result<Appl
         return Ok(Applied::NotOurs);
     };
     let Some(found) = ctx.store.find_charge(charge).await? else { return ghost(ctx, id).await };
+    if matches!(found.charge.state, State::Paid { .. }) {
+        return paid_again(ctx, &found, &intent).await;
+    }
     let attempts = ctx.store.attempts(charge).await?;
     let known = attempts.into_iter().rev().find_map(|attempt| attempt.stripe_charge);
-    if event_of_intent(&found, ctx.instance, &intent, known.as_deref(), ctx.now()).is_none()
-        || found.charge.state.is_terminal()
-    {
+    let news = event_of_intent(&found, ctx.instance, &intent, known.as_deref(), ctx.now());
+    if !news.is_some_and(|event| matters(&event, &found.charge.state)) {
         return Ok(Applied::Yes);
     }
     let Some(claimed) = ctx.store.claim_charge(charge, &ctx.worker, ctx.now(), ctx.lease_until()).await?
@@ -151,6 +157,44 @@ async fn payment_intent(ctx: &Ctx, id: &str, report: &mut Report) -> Result<Appl
     Ok(Applied::Yes)
 }
 
+/// News of a charge that is paid: mostly the payment we know. If Stripe has two, a person must give one back.
+async fn paid_again(ctx: &Ctx, found: &Claimed, intent: &PaymentIntent) -> Result<Applied> {
+    let charge = found.charge.id;
+    let story = ctx.store.story(charge).await?;
+    let generation = intent.metadata.get(GENERATION);
+    let page = CollectorKind::CheckoutSession.as_str();
+    let known = story.attempts.iter().any(|one| one.payment_intent.as_deref() == Some(&intent.id))
+        || story.collectors.iter().filter(|one| one.state == "paid").any(|one| {
+            let same_page = one.kind == page && generation == Some(&one.generation.to_string());
+            same_page || one.stripe_id.as_deref() == Some(&intent.id)
+        });
+    if known || intent.status != PaymentIntentStatus::Succeeded {
+        return Ok(Applied::Yes);
+    }
+    let intents = ctx.stripe.list_payment_intents(&found.stripe_customer, look_since(found)).await?;
+    let took = |one: &&PaymentIntent| {
+        is_ours(found, ctx.instance, one) && one.status == PaymentIntentStatus::Succeeded
+    };
+    let taken: Vec<&str> = intents.iter().filter(took).map(|one| one.id.as_str()).collect();
+    if taken.len() > 1 {
+        let text = format!(
+            "charge {charge} was collected {} times ({}): refund all but one",
+            taken.len(),
+            taken.join(", ")
+        );
+        ctx.store.promise(&[OutboxInsert::alarm(charge.to_string(), "twice", text, ctx.now())]).await?;
+    }
+    Ok(Applied::Yes)
+}
+
+/// Money matters also to a charge that has ended; nothing else does.
+fn matters(event: &Event, state: &State) -> bool {
+    match event {
+        Event::Paid(_) => !matches!(state, State::Paid { .. }),
+        _ => !state.is_terminal(),
+    }
+}
+
 async fn session(ctx: &Ctx, id: &str, report: &mut Report) -> Result<Applied> {
     if ctx.store.enrolment_of_session(id).await?.is_some() {
         super::enrol::complete(ctx, id).await?;
@@ -164,7 +208,7 @@ async fn session(ctx: &Ctx, id: &str, report: &mut Report) -> Result<Applied> {
         return Ok(Applied::NotOurs);
     };
     let Some(found) = ctx.store.find_charge(charge).await? else { return ghost(ctx, id).await };
-    if found.charge.state.is_terminal() {
+    if matches!(found.charge.state, State::Paid { .. }) {
         return Ok(Applied::Yes);
     }
     settle_session(ctx, charge, id, report).await
@@ -183,7 +227,7 @@ async fn settle_session(ctx: &Ctx, charge: ChargeId, id: &str, report: &mut Repo
         Err(_) => None,
     };
     // Only the living collector's death matters; a payment matters whoever took it.
-    let event = event.filter(|event| current || matches!(event, crate::billing::apply::Event::Paid(_)));
+    let event = event.filter(|event| current || matches!(event, Event::Paid(_)));
     match event {
         Some(event) => {
             settle_one(ctx, &claimed, &event, Trace::default(), report).await?;

@@ -7,6 +7,7 @@ use super::settle::{Trace, commit, settle_one};
 use super::{Ctx, Report, Result};
 use crate::billing::apply::{Event, Outcome};
 use crate::billing::charge::{Attempt, Collector, CollectorKind, End, Operation, Phase, Sent, State, Work};
+use crate::billing::subscription::SubscriptionState;
 use crate::billing::unknown::{Inquiry, inquiry};
 use crate::store::{AttemptRow, Claimed};
 use crate::stripe::Error;
@@ -34,6 +35,13 @@ pub async fn run_once(ctx: &Ctx, limit: usize) -> Result<Report> {
 
 /// Looks at one charge, whatever it waits for.
 pub(super) async fn reconcile(ctx: &Ctx, claimed: &Claimed, report: &mut Report) -> Result<()> {
+    if claimed.subscription_state == Some(SubscriptionState::Canceled)
+        && matches!(claimed.charge.state, State::Collecting { .. } | State::LinkOpen { .. })
+    {
+        // A worker had it when the cancel came: what is under way is not sent again.
+        settle_one(ctx, claimed, &Event::Stop(End::Canceled), Trace::default(), report).await?;
+        return Ok(());
+    }
     match &claimed.charge.state {
         State::Collecting { attempt } => match attempt.phase {
             Phase::Sending(sent) | Phase::Unknown(sent) => {
@@ -100,7 +108,7 @@ async fn find(ctx: &Ctx, claimed: &Claimed, attempt: Attempt) -> Result<Option<E
         let intent = ctx.stripe.retrieve_payment_intent(id).await?.value;
         return Ok(event_of_intent(claimed, ctx.instance, &intent, known.as_deref(), now));
     }
-    let since = look_since(&claimed.charge);
+    let since = look_since(claimed);
     let intents = ctx.stripe.list_payment_intents(&claimed.stripe_customer, since).await?;
     Ok(intents
         .iter()
@@ -120,7 +128,7 @@ pub(super) async fn find_unnamed(
     claimed: &Claimed,
     collector: &Collector,
 ) -> Result<Option<Event>> {
-    let since = look_since(&claimed.charge);
+    let since = look_since(claimed);
     let now = ctx.now();
     match collector.kind {
         CollectorKind::PaymentIntent => {

@@ -113,11 +113,14 @@ fn state(claimed: &Claimed, customer: &Customer) -> PayState {
         Charge::Due { .. } | Charge::PastDue { .. } | Charge::LinkOpen { .. } | Charge::Missed => {
             PayState::Payable
         }
-        Charge::Collecting { .. } | Charge::Processing { .. } | Charge::NeedsReview { .. } => {
+        Charge::Collecting { .. } | Charge::Processing { .. } | Charge::NeedsReview { end: None, .. } => {
             PayState::Collecting
         }
         Charge::Paid { at } => PayState::Paid { on: on(*at) },
-        Charge::Closing { .. } | Charge::Canceled { .. } | Charge::Uncollectible { .. } => PayState::Canceled,
+        Charge::Closing { .. }
+        | Charge::NeedsReview { end: Some(_), .. }
+        | Charge::Canceled { .. }
+        | Charge::Uncollectible { .. } => PayState::Canceled,
         Charge::Settled { .. } => PayState::NothingDue,
     }
 }

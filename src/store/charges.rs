@@ -21,6 +21,8 @@ pub struct Claimed {
     pub revision: u32,
     /// Text for the card statement.
     pub statement_suffix: Option<String>,
+    /// When it was entered, which may be long before it is due.
+    pub created_at: Timestamp,
     /// Stripe's customer id.
     pub stripe_customer: String,
     /// The customer's default card, as known now.

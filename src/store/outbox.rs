@@ -302,6 +302,18 @@ impl Store {
         Ok(())
     }
 
+    /// Whether a mail about this charge's decline left (or may have: the mail server's answer was lost).
+    ///
+    /// # Errors
+    /// [`super::StoreError::Database`].
+    pub async fn was_dunned(&self, charge: ChargeId) -> Result<bool> {
+        const COUNT: &str = "SELECT COUNT(*) FROM outbox WHERE charge_id = $1 AND kind = 'mail' \
+            AND (state = 'done' OR unknowns > 0) AND template IN ('payment_failed', 'authentication_required', 'last_notice')";
+        let mails: i64 =
+            on_db!(self, db => sqlx::query_scalar(COUNT).bind(charge.to_string()).fetch_one(db).await?);
+        Ok(mails > 0)
+    }
+
     /// How many dunning mails left for this customer since an instant.
     ///
     /// # Errors

@@ -18,7 +18,7 @@ macro_rules! select_charges {
     ($tail:literal) => {
         concat!(
             "SELECT c.id, c.customer_id, c.subscription_id, c.period_index, c.plan, c.revision, c.amount_minor, c.currency, ",
-            "c.due_at, c.description, c.statement_suffix, c.state, c.generation, c.attempts, c.next_at, c.next_action, ",
+            "c.due_at, c.created_at, c.description, c.statement_suffix, c.state, c.generation, c.attempts, c.next_at, c.next_action, ",
             "c.until_at, c.end_as, c.reason, c.settled_at, c.dunning_since, c.dunning_step, c.dunning_declines, ",
             "c.dunning_class, c.version, k.kind AS collector_kind, k.generation AS collector_generation, ",
             "k.stripe_id AS collector_id, a.number AS attempt_number, a.operation AS attempt_operation, ",
@@ -46,6 +46,7 @@ pub(super) struct ChargeRow {
     amount_minor: i64,
     currency: String,
     due_at: i64,
+    created_at: i64,
     description: String,
     statement_suffix: Option<String>,
     state: String,
@@ -122,6 +123,7 @@ impl ChargeRow {
             plan: self.plan,
             revision: small(self.revision)?,
             statement_suffix: self.statement_suffix,
+            created_at: instant(self.created_at)?,
             stripe_customer: self.stripe_customer,
             payment_method: self.payment_method,
             card_fingerprint: self.card_fingerprint,
@@ -145,7 +147,13 @@ impl ChargeRow {
             "link_open" => State::LinkOpen { until: until?, then: self.next()? },
             "processing" => State::Processing { poll_at: until? },
             "closing" => State::Closing { attempt, then: End::parse(self.end_as.as_deref()?)?, at: until? },
-            "needs_review" => State::NeedsReview { attempt, since: until?, why: self.reason.clone()? },
+            "needs_review" => {
+                let end = match self.end_as.as_deref() {
+                    Some(word) => Some(End::parse(word)?),
+                    None => None,
+                };
+                State::NeedsReview { attempt, end, since: until?, why: self.reason.clone()? }
+            }
             "missed" => State::Missed,
             "paid" => State::Paid { at: settled? },
             "uncollectible" => State::Uncollectible { at: settled? },
@@ -283,7 +291,7 @@ pub(super) fn parts(state: &State) -> Parts<'_> {
         State::LinkOpen { until, then } => (Some(*then), Some(*until), None, None, None),
         State::Processing { poll_at } => (None, Some(*poll_at), None, None, None),
         State::Closing { then, at, .. } => (None, Some(*at), Some(*then), None, None),
-        State::NeedsReview { since, why, .. } => (None, Some(*since), None, Some(why), None),
+        State::NeedsReview { end, since, why, .. } => (None, Some(*since), *end, Some(why), None),
         State::Paid { at } | State::Uncollectible { at } | State::Canceled { at } | State::Settled { at } => {
             (None, None, None, None, Some(*at))
         }

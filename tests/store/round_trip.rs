@@ -45,11 +45,15 @@ fn states() -> Vec<State> {
     }
     let maybe = || attempts().into_iter().map(Some).chain([None]);
     states.extend(attempts().into_iter().map(|attempt| State::Collecting { attempt }));
-    for then in [End::Canceled, End::Uncollectible, End::PaidOutside] {
+    let ends = [End::Canceled, End::Uncollectible, End::PaidOutside];
+    for then in ends {
         states.extend(maybe().map(|attempt| State::Closing { attempt, then, at: at(300) }));
     }
     let why = "ünïcode, \"quotes\" and 'apostrophes'\n\u{1F4B8}";
-    states.extend(maybe().map(|attempt| State::NeedsReview { attempt, since: at(400), why: why.into() }));
+    for end in ends.map(Some).into_iter().chain([None]) {
+        let review = |attempt| State::NeedsReview { attempt, end, since: at(400), why: why.into() };
+        states.extend(maybe().map(review));
+    }
     states
 }
 
@@ -123,7 +127,7 @@ on_both! {
     }
 
     async fn a_first_state_is_inserted_as_it_is(db: Db) {
-        let review = State::NeedsReview { attempt: None, since: at(4), why: "late".into() };
+        let review = State::NeedsReview { attempt: None, end: None, since: at(4), why: "late".into() };
         let first = [State::Due { at: at(10) }, State::Missed, review, State::Settled { at: at(8) }];
         add_customers(&db.store, 0..4).await;
         for (number, state) in (0..).zip(first) {

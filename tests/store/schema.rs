@@ -50,6 +50,8 @@ on_both! {
             "UPDATE charge SET period_index = 3",
             "UPDATE charge SET amount_minor = -1",
             "UPDATE charge SET wake_for = 'fun'",
+            "UPDATE charge SET end_as = 'canceled'",
+            "UPDATE charge SET state = 'closing', until_at = 5",
         ] {
             assert!(db.execute(wrong).await.is_err(), "taken: {wrong}");
         }

@@ -5,6 +5,8 @@ mod table;
 mod world;
 
 use super::*;
+use crate::billing::charge::{Attempt, Collector, CollectorKind, Operation, Phase, Sent};
+use crate::billing::decline::Class;
 use crate::billing::dunning::{Dunning, LadderStep};
 use crate::billing::ids::{ChargeId, CustomerId};
 

@@ -22,6 +22,7 @@ fn every_state() -> Vec<(&'static str, Scene)> {
         ("closing unknown", lost().then(Event::Stop(End::Canceled))),
         ("closing", link().then(Event::Stop(End::Canceled))),
         ("review unknown", lost().then(Event::Review("why".into()))),
+        ("review to cancel", lost().then(Event::Stop(End::Canceled)).then(Event::Review("why".into()))),
         ("review", scene().then(Event::Review("why".into()))),
         ("missed", missed),
         ("paid", scene().then(Event::Paid(receipt(at(0))))),

@@ -81,9 +81,9 @@ fn timeless(state: &State) -> State {
         State::Closing { attempt, then, .. } => {
             State::Closing { attempt: attempt.as_ref().map(stilled), then: *then, at: no_time }
         }
-        State::NeedsReview { attempt, .. } => {
+        State::NeedsReview { attempt, end, .. } => {
             let attempt = attempt.as_ref().map(stilled);
-            State::NeedsReview { attempt, since: no_time, why: String::new() }
+            State::NeedsReview { attempt, end: *end, since: no_time, why: String::new() }
         }
         State::Missed => State::Missed,
         State::Paid { .. } => State::Paid { at: no_time },
@@ -260,10 +260,6 @@ fn keep(books: &mut Books, world: &World, event: &Event, step: &Step) {
             books.alive = books.alive.filter(|_| after.open_attempt().is_some() || named(after));
         }
         Event::Begin | Event::LinkOpened { .. } | Event::StepDue | Event::Review(_) => {}
-    }
-    if matches!(after.state, State::NeedsReview { .. }) {
-        // See a_cancel_survives_the_review: a review forgets that the charge was to end.
-        books.ended = false;
     }
 }
 

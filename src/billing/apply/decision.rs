@@ -1,0 +1,114 @@
+//! What the ladder and people decide.
+
+use jiff::Timestamp;
+
+use super::verdict::climb;
+use super::{Effect, Policy, Refused, Step, planned};
+use crate::billing::charge::{Charge, CollectorKind, End, Phase, State};
+use crate::billing::dunning::{Action, MailKind, Next, on_remind};
+
+pub(super) fn step_due(step: &mut Step, policy: &Policy<'_>, now: Timestamp) -> Result<(), Refused> {
+    let charge = &mut step.charge;
+    let name = charge.state.as_str();
+    let (State::PastDue { next }, Some(dunning)) = (&charge.state, charge.dunning) else {
+        return Err(Refused::OutOfPlace(name));
+    };
+    match next.action {
+        Action::Collect => Err(Refused::OutOfPlace(name)),
+        Action::Remind => {
+            let last = policy.last_decline.map(|decline| (decline, policy.history));
+            climb(step, on_remind(dunning, last, policy.dunning, now));
+            Ok(())
+        }
+        Action::GiveUp if charge.collector.is_some() => Err(Refused::CollectorAlive),
+        Action::GiveUp => {
+            charge.state = ended(End::Uncollectible, now);
+            step.effects.push(Effect::EndSubscription(policy.dunning.finally));
+            step.effects.push(Effect::Mail { step: "ended".into(), kind: MailKind::SubscriptionEnded });
+            Ok(())
+        }
+    }
+}
+
+pub(super) fn stop(charge: &mut Charge, end: End, now: Timestamp) -> Result<(), Refused> {
+    if charge.state.is_terminal() {
+        return Err(Refused::TooLate(charge.state.as_str()));
+    }
+    let attempt = charge.open_attempt();
+    let unsent = attempt.is_none_or(|attempt| matches!(attempt.phase, Phase::Prepared { .. }));
+    // A collector without a name may be alive: a Session whose request has no answer, a payment on its way.
+    let living = match charge.state {
+        State::LinkOpen { .. }
+        | State::Processing { .. }
+        | State::Closing { .. }
+        | State::NeedsReview { .. } => charge.collector.is_some(),
+        State::Due { .. }
+        | State::Collecting { .. }
+        | State::PastDue { .. }
+        | State::Missed
+        | State::Paid { .. }
+        | State::Uncollectible { .. }
+        | State::Canceled { .. }
+        | State::Settled { .. } => charge
+            .collector
+            .as_ref()
+            .is_some_and(|one| one.stripe_id.is_some() || one.kind == CollectorKind::CheckoutSession),
+    };
+    if unsent && !living {
+        charge.collector = None;
+        charge.state = ended(end, now);
+    } else {
+        charge.state = State::Closing { attempt, then: end, at: now };
+    }
+    Ok(())
+}
+
+pub(super) fn ended(end: End, at: Timestamp) -> State {
+    match end {
+        End::Canceled => State::Canceled { at },
+        End::Uncollectible => State::Uncollectible { at },
+        End::PaidOutside => State::Settled { at },
+    }
+}
+
+pub(super) fn collect_now(charge: &mut Charge, now: Timestamp) -> Result<(), Refused> {
+    charge.state = match &charge.state {
+        State::Due { .. } | State::Missed | State::PastDue { .. } => {
+            planned(charge, Next { at: now, action: Action::Collect })
+        }
+        State::NeedsReview { attempt: Some(attempt), .. } => State::Collecting { attempt: *attempt },
+        State::NeedsReview { attempt: None, .. } => {
+            planned(charge, Next { at: now, action: Action::Collect })
+        }
+        other @ (State::Collecting { .. }
+        | State::LinkOpen { .. }
+        | State::Processing { .. }
+        | State::Closing { .. }
+        | State::Paid { .. }
+        | State::Uncollectible { .. }
+        | State::Canceled { .. }
+        | State::Settled { .. }) => return Err(Refused::OutOfPlace(other.as_str())),
+    };
+    Ok(())
+}
+
+pub(super) fn review(step: &mut Step, why: &str, now: Timestamp) -> Result<(), Refused> {
+    let charge = &mut step.charge;
+    if charge.state.is_terminal() {
+        return Err(Refused::TooLate(charge.state.as_str()));
+    }
+    let (attempt, end) = (charge.open_attempt(), charge.end());
+    let text = format!("charge {} needs a person: {why}", charge.id);
+    step.effects.push(Effect::Alarm { step: format!("review-{}", charge.version + 1), text });
+    charge.state = State::NeedsReview { attempt, end, since: now, why: why.to_owned() };
+    Ok(())
+}
+
+/// As [`review`], but the open attempt has its answer.
+pub(super) fn review_answered(step: &mut Step, why: &str, now: Timestamp) -> Result<(), Refused> {
+    review(step, why, now)?;
+    if let State::NeedsReview { attempt, .. } = &mut step.charge.state {
+        *attempt = None;
+    }
+    Ok(())
+}

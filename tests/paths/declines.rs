@@ -1,0 +1,163 @@
+//! What a decline means decides what the machine does, and what the customer hears.
+
+use recurd::billing::charge::State;
+use recurd::billing::dunning::Action;
+
+use crate::Scene;
+
+/// What happens in the four days after a charge got these answers.
+async fn story_of(script: &str) -> (Scene, Vec<String>) {
+    let (scene, _) = Scene::scripted(script).await;
+    scene.days(4).await;
+    let story = scene.story();
+    (scene, story)
+}
+
+#[tokio::test]
+async fn what_may_work_later_is_mailed_and_tried_again() {
+    for code in [
+        "insufficient_funds",
+        "card_velocity_exceeded",
+        "generic_decline",
+        "do_not_honor",
+        "code_of_tomorrow",
+    ] {
+        let (scene, story) = story_of(&format!("{code}, ok")).await;
+        let declined = format!("day 0: declined, {code}");
+        assert_eq!(
+            story,
+            [declined.as_str(), "day 0: mail: failed", "day 3: paid", "day 3: mail: thank you"],
+            "{code}"
+        );
+        scene.agree().await;
+    }
+}
+
+#[tokio::test]
+async fn the_second_try_is_silent() {
+    let (_, story) = story_of("insufficient_funds x9").await;
+    let expected =
+        ["day 0: declined, insufficient_funds", "day 0: mail: failed", "day 3: declined, insufficient_funds"];
+    assert_eq!(story, expected);
+}
+
+#[tokio::test]
+async fn a_card_that_only_the_customer_can_mend_is_not_tried_again() {
+    for (code, mail) in [
+        ("expired_card", "failed"),
+        ("incorrect_cvc", "failed"),
+        ("incorrect_number", "failed"),
+        ("authentication_required", "please confirm"),
+        ("lost_card", "failed"),
+        ("stolen_card", "failed"),
+        ("pickup_card", "failed"),
+        ("fraudulent", "failed"),
+        ("restricted_card", "failed"),
+    ] {
+        let (scene, _) = Scene::scripted(&format!("{code}, ok")).await;
+        scene.days(20).await;
+        assert_eq!(scene.tries(), [format!("declined, {code}")], "{code}: tried again by machine");
+        assert_eq!(scene.letters()[0], mail, "{code}");
+        let at_once = scene.customer_mails()[0].date.as_second() - scene.books().charges[0].created;
+        assert!(at_once < 60, "{code}: the link came {at_once} s after the decline");
+        assert_eq!(scene.state().await.as_str(), "uncollectible", "{code}");
+    }
+}
+
+#[tokio::test]
+async fn nobody_reads_that_their_card_was_stolen() {
+    for code in ["lost_card", "stolen_card", "fraudulent", "pickup_card", "revocation_of_all_authorizations"]
+    {
+        let (scene, _) = story_of(code).await;
+        for mail in scene.customer_mails() {
+            let text = format!("{} {} {}", mail.subject.as_str(), mail.text, mail.html.unwrap_or_default());
+            for word in ["lost", "stolen", "fraud", "pick up", "pickup", "revo", code] {
+                assert!(!text.to_lowercase().contains(word), "{code}: the mail says {word:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_technical_decline_is_tried_again_before_anybody_hears_of_it() {
+    for code in ["processing_error", "issuer_not_available", "try_again_later"] {
+        let (scene, story) = story_of(&format!("{code}, ok")).await;
+        let declined = format!("day 0: declined, {code}");
+        assert_eq!(story, [declined.as_str(), "day 1: paid"], "{code}");
+        scene.agree().await;
+    }
+    let (_, story) = story_of("issuer_not_available x9").await;
+    assert_eq!(
+        story,
+        [
+            "day 0: declined, issuer_not_available",
+            "day 1: declined, issuer_not_available",
+            "day 1: mail: failed"
+        ],
+        "after a day the customer hears of it; the next try is three days later"
+    );
+}
+
+#[tokio::test]
+async fn what_is_ours_to_mend_is_told_to_the_operator_and_to_no_customer() {
+    for code in ["merchant_blacklist", "testmode_decline", "currency_not_supported"] {
+        let (scene, story) = story_of(&format!("{code}, ok")).await;
+        assert_eq!(story, [format!("day 0: declined, {code}")]);
+        assert_eq!(scene.state().await.as_str(), "needs_review", "{code}");
+        assert!(scene.alarms().iter().any(|alarm| alarm.contains(code)), "{code}: {:?}", scene.alarms());
+    }
+}
+
+#[tokio::test]
+async fn a_withdrawn_permission_stops_the_whole_series() {
+    for code in ["revocation_of_all_authorizations", "revocation_of_authorization", "stop_payment_order"] {
+        let (scene, ann) = Scene::scripted(&format!("{code}, ok")).await;
+        scene.days(40).await;
+        assert_eq!(
+            scene.tries(),
+            [format!("declined, {code}")],
+            "nothing is tried, not the next period either"
+        );
+        assert_ne!(scene.subscription_state(&ann).await, "active");
+    }
+}
+
+#[tokio::test]
+async fn the_card_networks_limits_hold_whatever_the_ladder_says() {
+    let steps: Vec<String> = (0..20).map(|_| "{ after = \"1 hours\", retry = true }".to_owned()).collect();
+    let ladder = format!("[dunning]\nsteps = [{}]\nfinally_after = \"1 days\"\n", steps.join(", "));
+    let scene = Scene::laddered(&ladder).await;
+    let ann = scene.person("ann", "pm_card_visa", "basic", crate::DUE).await;
+    scene.world.sandbox.script_card(&ann.card, "insufficient_funds").unwrap();
+    scene.days(29).await;
+    let tries: Vec<i64> = scene.books().charges.iter().map(|charge| charge.created).collect();
+    for (most, days) in [(1, 1), (3, 7), (8, 30)] {
+        for start in &tries {
+            let within = tries.iter().filter(|at| (*start..*start + days * 86_400).contains(*at)).count();
+            assert!(within <= most, "{within} tries within {days} days: {:?}", scene.story());
+        }
+    }
+    assert!(tries.len() >= 8, "the ladder wants more: {:?}", scene.story());
+}
+
+#[tokio::test]
+async fn a_payment_that_stays_pending_is_asked_after_until_it_is_known() {
+    let (scene, _) = Scene::ann("pm_card_sandbox_processingThenPaid").await;
+    scene.due().await;
+    assert!(matches!(scene.state().await, State::Processing { .. }));
+    scene.days(4).await;
+    assert_eq!((scene.state().await.as_str(), scene.times_collected()), ("paid", 1));
+    assert!(scene.letters().is_empty(), "{:?}", scene.letters());
+    scene.agree().await;
+}
+
+#[tokio::test]
+async fn a_pending_payment_that_fails_is_a_decline() {
+    let (scene, _) = Scene::ann("pm_card_sandbox_processingThenFailed").await;
+    scene.days(4).await;
+    assert_eq!(scene.letters(), ["failed"], "{:?}", scene.story());
+    assert!(matches!(scene.state().await, State::PastDue { next } if next.action == Action::Collect));
+    scene.days(4).await;
+    assert_eq!((scene.state().await.as_str(), scene.times_collected()), ("paid", 1));
+    scene.agree().await;
+}

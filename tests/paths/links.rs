@@ -1,0 +1,327 @@
+//! Pay links, and everything that can happen beside them.
+
+use std::time::Duration;
+
+use recurd::billing::charge::State;
+use recurd::clock::Clock;
+use recurd::flows::manage::{self, ChargeCommand};
+use recurd::flows::reconcile;
+
+use crate::web::Web;
+use crate::{DUE, Scene};
+
+/// Ann's card was declined for now, and a retry is planned for day 3. She has a mail with a link.
+async fn declined() -> (Scene, Web) {
+    let (scene, _) = Scene::scripted("insufficient_funds, ok").await;
+    scene.due().await;
+    let web = Web::open(&scene).await;
+    (scene, web)
+}
+
+#[tokio::test]
+async fn looking_at_a_link_changes_nothing() {
+    let (scene, web) = declined().await;
+    let (state, requests) = (scene.state().await, scene.books().requests.len());
+    for _ in 0..3 {
+        let page = web.look(&scene.token()).await;
+        assert_eq!(page.status, 200);
+        assert!(page.text.contains("€9.00") && page.text.contains("<form"), "{}", page.text);
+    }
+    assert_eq!((scene.state().await, scene.books().requests.len()), (state, requests));
+}
+
+#[tokio::test]
+async fn a_click_kills_the_payment_intent_before_it_opens_the_page() {
+    let (scene, web) = declined().await;
+    let page = web.click(&scene.token()).await;
+    assert_eq!(page.status, 303);
+    let books = scene.books();
+    assert_eq!(books.payment_intents[0].status, "canceled");
+    let order: Vec<&str> = books
+        .requests
+        .iter()
+        .filter(|one| {
+            one.method == "POST" && (one.path.contains("/cancel") || one.path.contains("/checkout/"))
+        })
+        .map(|one| if one.path.contains("/cancel") { "cancel" } else { "open" })
+        .collect();
+    assert_eq!(order, ["cancel", "open"]);
+    let session = &books.sessions[0];
+    assert_eq!((session.id.clone(), session.amount, session.status), (page.session(), Some(900), "open"));
+}
+
+#[tokio::test]
+async fn a_second_click_finds_the_same_page_and_two_at_once_open_one() {
+    let (scene, web) = declined().await;
+    let token = scene.token();
+    let (one, other) = tokio::join!(web.click(&token), web.click(&token));
+    let third = web.click(&token).await.session();
+    for page in [one, other] {
+        assert!(page.status == 200 || page.session() == third, "{page:?}");
+    }
+    assert_eq!(scene.books().sessions.len(), 1);
+}
+
+#[tokio::test]
+async fn a_retry_that_falls_due_waits_for_the_customer() {
+    let (scene, web) = declined().await;
+    scene.until("2026-01-08T09:50:00Z", Duration::from_secs(3600)).await;
+    let session = web.click(&scene.token()).await.session();
+    scene.until("2026-01-08T10:20:00Z", Duration::from_secs(60)).await;
+    assert_eq!(scene.tries().len(), 1, "no machine tries while the page is open");
+    scene.world.sandbox.complete_session(&session, "pm_card_visa").unwrap();
+    scene.days(1).await;
+    assert_eq!(scene.story()[2..], ["day 3: paid on the page", "day 3: mail: thank you"]);
+    scene.agree().await;
+}
+
+#[tokio::test]
+async fn a_page_that_nobody_paid_expires_and_the_ladder_goes_on() {
+    let (scene, web) = declined().await;
+    scene.until("2026-01-08T09:50:00Z", Duration::from_secs(3600)).await;
+    let session = web.click(&scene.token()).await.session();
+    scene.hours(2).await;
+    assert_eq!(scene.books().sessions[0].status, "expired");
+    assert_eq!(scene.story()[2..], ["day 3: paid", "day 3: mail: thank you"]);
+    assert_eq!(scene.books().payment_intents.len(), 2, "a new PaymentIntent: the old one was canceled");
+    assert!(scene.world.sandbox.complete_session(&session, "pm_card_visa").is_err());
+    scene.agree().await;
+}
+
+#[tokio::test]
+async fn a_page_that_outlives_its_time_is_closed_and_read_back_before_the_retry() {
+    for pays in [false, true] {
+        let (scene, web) = declined().await;
+        let session = web.click(&scene.token()).await.session();
+        scene.no_events();
+        if pays {
+            scene.world.sandbox.complete_session(&session, "pm_card_visa").unwrap();
+        }
+        // Our clock runs two hours ahead of Stripe's: by ours the page should be over.
+        let mut ctx = scene.world.ctx.clone();
+        ctx.clock = Clock::manual(scene.now().checked_add(Duration::from_secs(7200)).unwrap());
+        reconcile::run_once(&ctx, 100).await.unwrap();
+        let (status, state) = if pays { ("complete", "paid") } else { ("expired", "past_due") };
+        assert_eq!((scene.books().sessions[0].status, scene.state().await.as_str()), (status, state));
+        scene.days(4).await;
+        assert_eq!(scene.times_collected(), 1, "paid on the page: {pays}");
+        scene.agree().await;
+    }
+}
+
+#[tokio::test]
+async fn a_page_paid_while_the_charge_is_being_canceled_is_booked_with_an_alarm() {
+    let (scene, web) = declined().await;
+    let session = web.click(&scene.token()).await.session();
+    scene.command(scene.charge().await.charge.id, ChargeCommand::Cancel).await.unwrap();
+    scene.world.sandbox.complete_session(&session, "pm_card_visa").unwrap();
+    scene.hours(1).await;
+    assert_eq!((scene.state().await.as_str(), scene.times_collected()), ("paid", 1));
+    assert!(
+        scene.alarms().iter().any(|alarm| alarm.contains("was collected although")),
+        "{:?}",
+        scene.alarms()
+    );
+    scene.agree().await;
+}
+
+#[tokio::test]
+async fn a_canceled_charges_page_can_no_longer_be_paid() {
+    let (scene, web) = declined().await;
+    let token = scene.token();
+    let session = web.click(&token).await.session();
+    scene.command(scene.charge().await.charge.id, ChargeCommand::Cancel).await.unwrap();
+    let requests = scene.requests("POST", "/v1/checkout/sessions");
+    let page = web.click(&token).await;
+    assert_eq!((page.status, scene.requests("POST", "/v1/checkout/sessions")), (200, requests));
+    scene.tick().await;
+    assert!(scene.world.sandbox.complete_session(&session, "pm_card_visa").is_err());
+    assert_eq!(scene.state().await.as_str(), "canceled");
+    scene.days(5).await;
+    assert_eq!((scene.times_collected(), scene.letters().len()), (0, 1));
+}
+
+#[tokio::test]
+async fn a_link_tells_the_truth_after_the_end() {
+    let (scene, web) = declined().await;
+    let token = scene.token();
+    scene.days(4).await;
+    for page in [web.look(&token).await, web.click(&token).await] {
+        assert!(page.status == 200 && page.location.is_none(), "{page:?}");
+        assert!(page.text.contains("Paid, thank you") && !page.text.contains("<form"), "{}", page.text);
+    }
+    assert_eq!((scene.books().sessions.len(), scene.times_collected()), (0, 1));
+}
+
+#[tokio::test]
+async fn a_click_on_a_charge_without_an_answer_opens_nothing() {
+    let (scene, web) = declined().await;
+    let token = scene.token();
+    scene.fault("POST", "/v1/payment_intents", "500 not-executed");
+    scene.until("2026-01-08T11:00:00Z", Duration::from_secs(3600)).await;
+    assert!(matches!(scene.state().await, State::Collecting { .. }));
+    let page = web.click(&token).await;
+    assert!(page.status == 200 && page.location.is_none() && !page.text.contains("<form"), "{page:?}");
+    assert_eq!(scene.books().sessions.len(), 0, "two collectors at once");
+}
+
+#[tokio::test]
+async fn a_token_that_nobody_has_finds_nothing() {
+    let (scene, web) = declined().await;
+    let almost = {
+        let token = scene.token();
+        let last = if token.ends_with('0') { "1" } else { "0" };
+        format!("{}{last}", &token[..31])
+    };
+    for token in [almost.as_str(), "0", "../../etc/passwd", "%00", ""] {
+        assert_eq!(web.look(token).await.status, 404, "{token:?}");
+        assert_ne!(web.click(token).await.status, 303, "{token:?}");
+    }
+    assert_eq!(scene.books().sessions.len(), 0);
+}
+
+#[tokio::test]
+async fn two_open_charges_have_a_link_each_and_know_of_each_other() {
+    let scene = Scene::new().await;
+    let ann = scene.person("ann", "pm_card_visa", "basic", DUE).await;
+    scene.person("ann", "pm_card_visa", "basic", "2026-01-06T11:00:00Z").await;
+    scene.world.sandbox.script_card(&ann.card, "lost_card").unwrap();
+    scene.due().await;
+    let first = scene.token();
+    scene.days(2).await;
+    assert_eq!(scene.letters(), ["failed", "failed"]);
+    assert!(scene.customer_mails()[1].text.contains("€18.00"), "{}", scene.customer_mails()[1].text);
+    let second = scene.token();
+    let web = Web::open(&scene).await;
+    for token in [&first, &second] {
+        let session = web.click(token).await.session();
+        scene.world.sandbox.complete_session(&session, "pm_card_mastercard").unwrap();
+        scene.hours(1).await;
+    }
+    assert_eq!(scene.states().await, ["paid", "paid"]);
+    assert_eq!(scene.times_collected(), 2);
+    scene.agree().await;
+}
+
+#[tokio::test]
+async fn a_page_whose_answer_was_lost_is_found_by_the_next_click() {
+    for effect in
+        ["no-answer", "no-answer not-executed", "cut 40", "409", "429", "not-sent", "503 not-executed"]
+    {
+        let (scene, web) = declined().await;
+        let token = scene.token();
+        for _ in 0..3 {
+            scene.fault("POST", "/v1/checkout/sessions", effect);
+        }
+        let page = web.click(&token).await;
+        assert!(page.status == 200 && page.location.is_none(), "{effect}: {page:?}");
+        scene.world.sandbox.clear_faults();
+        let session = web.click(&token).await.session();
+        assert_eq!(scene.books().sessions.len(), 1, "{effect}");
+        scene.world.sandbox.complete_session(&session, "pm_card_visa").unwrap();
+        scene.days(4).await;
+        assert_eq!(scene.times_collected(), 1, "{effect}");
+        scene.agree().await;
+    }
+}
+
+#[tokio::test]
+async fn a_page_that_stripe_failed_to_answer_is_over_after_its_hour_and_the_next_click_opens_another() {
+    for effect in ["500", "500 not-executed"] {
+        let (scene, web) = declined().await;
+        let token = scene.token();
+        scene.fault("POST", "/v1/checkout/sessions", effect);
+        assert_eq!(web.click(&token).await.status, 200, "{effect}");
+        scene.hours(2).await;
+        let session = web.click(&token).await.session();
+        scene.world.sandbox.complete_session(&session, "pm_card_visa").unwrap();
+        scene.days(4).await;
+        assert_eq!((scene.times_collected(), scene.state().await.as_str()), (1, "paid"), "{effect}");
+        scene.agree().await;
+    }
+}
+
+#[tokio::test]
+async fn while_the_old_payment_intent_cannot_be_canceled_no_page_opens() {
+    for effect in ["500 not-executed", "no-answer not-executed", "429", "lock-timeout"] {
+        let (scene, web) = declined().await;
+        let token = scene.token();
+        scene.outage(effect);
+        assert_eq!(web.click(&token).await.status, 200, "{effect}");
+        scene.world.sandbox.clear_faults();
+        assert_eq!(scene.books().sessions.len(), 0, "{effect}: two collectors at once");
+        scene.hours(1).await;
+        let session = web.click(&token).await.session();
+        scene.world.sandbox.complete_session(&session, "pm_card_visa").unwrap();
+        scene.days(4).await;
+        assert_eq!(scene.times_collected(), 1, "{effect}");
+        scene.agree().await;
+    }
+}
+
+#[tokio::test]
+async fn the_return_page_settles_without_an_event() {
+    let (scene, web) = declined().await;
+    scene.no_events();
+    let session = web.click(&scene.token()).await.session();
+    scene.world.sandbox.complete_session(&session, "pm_card_visa").unwrap();
+    let path = format!("/return/paid?session_id={session}");
+    for _ in 0..2 {
+        assert_eq!(web.get(&path).await.status, 200);
+    }
+    assert_eq!(scene.state().await.as_str(), "paid");
+    scene.tick().await;
+    assert_eq!(scene.letters(), ["failed", "thank you"]);
+    for stranger in ["/return/paid?session_id=cs_test_nobody", "/return/paid?session_id=x", "/return/paid"] {
+        assert!(web.get(stranger).await.status < 500, "{stranger}");
+    }
+    scene.agree().await;
+}
+
+#[tokio::test]
+async fn an_old_payment_intent_is_no_proof_against_a_new_one() {
+    // The first PaymentIntent was canceled for a page that nobody paid; the second one's answer is a 500, and Stripe
+    // finishes its work a day later. That the first one is dead says nothing of the second.
+    let (scene, web) = declined().await;
+    web.click(&scene.token()).await.session();
+    scene.hours(2).await;
+    scene.fault("POST", "/v1/payment_intents", "500 forward 26h");
+    scene.days(10).await;
+    assert_eq!(scene.times_collected(), 1, "{:?}", scene.story());
+    scene.agree().await;
+}
+
+#[tokio::test]
+async fn a_late_event_of_an_old_payment_intent_says_nothing_of_a_new_one() {
+    let (scene, web) = declined().await;
+    scene.tick().await;
+    web.click(&scene.token()).await.session();
+    // The event that tells of the canceled one is on its way for days.
+    let late = scene.world.sandbox.take_deliveries();
+    assert!(late.iter().any(|one| one.event_type == "payment_intent.canceled"));
+    scene.hours(2).await;
+    scene.fault("POST", "/v1/payment_intents", "500 forward 26h");
+    scene.until("2026-01-08T10:05:00Z", Duration::from_secs(300)).await;
+    assert!(matches!(scene.state().await, State::Collecting { .. }));
+    for delivery in &late {
+        let signature = crate::webhooks::signature(delivery, scene.now(), "whsec_sandbox");
+        assert_eq!(web.event(&delivery.body, &signature).await, 200);
+    }
+    scene.days(6).await;
+    assert_eq!(scene.times_collected(), 1, "{:?}", scene.story());
+    scene.agree().await;
+}
+
+#[tokio::test]
+async fn a_page_of_a_canceled_subscription_is_closed() {
+    let (scene, _) = Scene::scripted("insufficient_funds, ok").await;
+    scene.due().await;
+    let web = Web::open(&scene).await;
+    let session = web.click(&scene.token()).await.session();
+    let subscription = scene.charge().await.charge.period.unwrap().0;
+    manage::cancel(&scene.world.ctx, subscription, "test", "moved away").await.unwrap();
+    scene.tick().await;
+    assert!(scene.world.sandbox.complete_session(&session, "pm_card_visa").is_err());
+    scene.days(5).await;
+    assert_eq!((scene.states().await, scene.times_collected()), (vec!["canceled"], 0));
+}

@@ -1,0 +1,106 @@
+//! Mails: exactly one for each reason, whatever the mail server does; none that is no longer true.
+
+use recurd::flows::Job;
+use recurd::mail::Fault;
+
+use crate::web::Web;
+use crate::{DUE, Scene};
+
+#[tokio::test]
+async fn a_mail_server_that_is_down_delays_the_mail_and_sends_it_once() {
+    for (fault, hours) in [(Fault::Temporary, 6), (Fault::Unknown { arrived: false }, 0)] {
+        let (scene, _) = Scene::scripted("expired_card").await;
+        if hours == 0 {
+            scene.mails.fail_next(fault);
+        } else {
+            scene.mails.fail_always(Some(fault));
+        }
+        scene.due().await;
+        scene.hours(hours).await;
+        assert!(scene.letters().is_empty(), "{fault:?}");
+        scene.mails.fail_always(None);
+        scene.days(1).await;
+        assert_eq!(scene.letters(), ["failed"], "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_mail_that_may_have_arrived_is_sent_again_as_the_same_mail() {
+    let (scene, _) = Scene::scripted("expired_card").await;
+    scene.mails.fail_next(Fault::Unknown { arrived: true });
+    scene.days(1).await;
+    let mails = scene.customer_mails();
+    assert_eq!(mails.len(), 2, "sent again, since nobody knows");
+    assert_eq!(mails[0].message_id, mails[1].message_id, "one Message-ID, so that the second can be dropped");
+    let web = Web::open(&scene).await;
+    for mail in &mails {
+        let token: String =
+            mail.text.split_once("/pay/").unwrap().1.chars().take_while(char::is_ascii_hexdigit).collect();
+        assert!(web.look(&token).await.text.contains("<form"), "both links work");
+    }
+}
+
+#[tokio::test]
+async fn a_mail_whose_answer_is_lost_twice_is_not_sent_a_third_time() {
+    let (scene, _) = Scene::scripted("expired_card").await;
+    scene.mails.fail_next(Fault::Unknown { arrived: true });
+    scene.mails.fail_next(Fault::Unknown { arrived: true });
+    scene.days(6).await;
+    assert_eq!(scene.letters().len(), 2);
+}
+
+#[tokio::test]
+async fn an_address_that_takes_no_mail_is_tried_once_and_told_to_the_operator() {
+    let (scene, _) = Scene::scripted("expired_card").await;
+    scene.mails.fail_next(Fault::Permanent);
+    let report = scene.days(16).await;
+    assert!(scene.letters().is_empty(), "{:?}", scene.letters());
+    assert!(report.problems.iter().any(|problem| problem.contains("takes no mail")), "{:?}", report.problems);
+    assert_eq!(scene.states().await, ["uncollectible"], "the ladder goes its way");
+}
+
+#[tokio::test]
+async fn a_mail_that_is_no_longer_true_does_not_leave() {
+    let (scene, _) = Scene::scripted("insufficient_funds, ok").await;
+    scene.mails.fail_always(Some(Fault::Temporary));
+    scene.days(1).await;
+    let charge = scene.charge().await.charge.id;
+    scene.command(charge, recurd::flows::manage::ChargeCommand::CollectNow).await.unwrap();
+    scene.run(&[Job::Collect]).await;
+    assert_eq!(scene.times_collected(), 1);
+    scene.mails.fail_always(None);
+    scene.days(1).await;
+    assert_eq!(
+        scene.letters(),
+        Vec::<String>::new(),
+        "neither \"failed\" nor thanks for what was never asked for"
+    );
+}
+
+#[tokio::test]
+async fn one_customer_gets_one_mail_that_asks_for_money_a_day() {
+    let scene = Scene::new().await;
+    let ann = scene.person("ann", "pm_card_visa", "basic", DUE).await;
+    for minute in 1..4 {
+        scene.person("ann", "pm_card_visa", "basic", &format!("2026-01-05T10:0{minute}:00Z")).await;
+    }
+    scene.world.sandbox.script_card(&ann.card, "expired_card").unwrap();
+    scene.world.clock.set("2026-01-05T10:05:00Z".parse().unwrap());
+    scene.days(6).await;
+    assert_eq!(scene.states().await, ["past_due"; 4]);
+    let times: Vec<i64> = scene.customer_mails().iter().map(|mail| mail.date.as_second()).collect();
+    assert_eq!(times.len(), 4, "each charge has its mail in the end: {:?}", scene.story());
+    assert!(times.is_sorted_by(|one, next| one + 20 * 3600 <= *next), "{:?}", scene.story());
+    let first = &scene.customer_mails()[0];
+    assert!(first.text.contains("€36.00"), "the first mail lists all that is open: {}", first.text);
+}
+
+#[tokio::test]
+async fn an_alarm_reaches_the_operator_when_the_mail_server_is_back() {
+    let (scene, _) = Scene::scripted("merchant_blacklist").await;
+    scene.mails.fail_always(Some(Fault::Temporary));
+    scene.days(1).await;
+    scene.mails.fail_always(None);
+    scene.days(1).await;
+    assert_eq!((scene.alarms().len(), scene.letters().len()), (1, 0));
+}

@@ -1,0 +1,17 @@
+//! The paths through the flows: one story each, with the real flows, a real database and a stateful Stripe under one
+//! clock that is moved by hand. What counts is what the outside saw: Stripe's books and the mailbox.
+
+mod collecting;
+mod declines;
+mod disputes;
+mod enrolment;
+mod faults;
+mod ladder;
+mod links;
+mod mails;
+mod operators;
+mod scene;
+mod web;
+mod webhooks;
+
+use scene::{DUE, Scene};
