@@ -1,6 +1,5 @@
 //! `recurd customers`, `recurd subscriptions`, `recurd enroll`.
 
-use std::fs::File;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
@@ -231,17 +230,17 @@ fn show_subscriptions(global: &Global, subscriptions: &[Subscription]) {
 
 async fn import_file(global: &Global, args: &ImportArgs) -> Result<Exit> {
     let ctx = setup::ctx(global).await?;
-    let open = || File::open(&args.file).with_context(|| format!("cannot read {}", args.file.display()));
-    let file = args.file.display();
-    let checked = import::check(&ctx, open()?).with_context(|| file.to_string())?;
+    let file = args.file.display().to_string();
+    let source = args.file.as_path();
+    let checked = import::check(&ctx, &source).with_context(|| file.clone())?;
     if !checked.bad.is_empty() || args.dry_run {
-        return Ok(report_import(global, &checked, &file.to_string(), true));
+        return Ok(report_import(global, &checked, &file, true));
     }
     let hidden = global.json || !std::io::stderr().is_terminal();
     let bar = if hidden { indicatif::ProgressBar::hidden() } else { show::progress(checked.lines, "import") };
-    let imported = import::import(&ctx, open()?, |lines| bar.set_position(lines)).await?;
+    let imported = import::import(&ctx, source, |lines| bar.set_position(lines)).await;
     bar.finish_and_clear();
-    let exit = report_import(global, &imported, &file.to_string(), false);
+    let exit = report_import(global, &imported.with_context(|| file.clone())?, &file, false);
     ctx.store.close().await;
     Ok(exit)
 }
@@ -261,10 +260,7 @@ fn report_import(global: &Global, imported: &import::Imported, file: &str, check
                 imported.customers,
                 imported.subscriptions
             ),
-            (bad, true) => eprintln!("{bad} of {} lines are bad. Nothing was imported.", imported.lines),
-            (bad, false) => eprintln!(
-                "{bad} lines are bad; what stands before them was imported. Mend them and import again."
-            ),
+            (bad, _) => eprintln!("{bad} of {} lines are bad. Nothing was imported.", imported.lines),
         }
     }
     if imported.bad.is_empty() { Exit::Done } else { Exit::Usage }
