@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use sd_notify::NotifyState;
 use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Mutex, watch};
 use tokio_cron_scheduler::{Job as CronJob, JobScheduler};
 
@@ -30,11 +31,13 @@ pub async fn serve(ctx: Ctx) -> Result<()> {
     let listener = TcpListener::bind(ctx.config.listen)
         .await
         .with_context(|| format!("cannot listen on {}", ctx.config.listen))?;
+    let address = listener.local_addr()?;
+    let mut signals = StopSignals::new()?;
     let (stop, stopping) = watch::channel(false);
     let router = crate::http::router(ctx.clone())?;
     let (mut scheduler, running) = schedule(&ctx, &stopping).await?;
     scheduler.start().await?;
-    tracing::info!("recurd serves on {}", ctx.config.listen);
+    tracing::info!("recurd serves on {address}");
     sd_notify::notify(&[NotifyState::Ready])?;
     let watchdog = tokio::spawn(watchdog(ctx.clone(), stopping.clone()));
     let mut stopped = stopping.clone();
@@ -42,7 +45,7 @@ pub async fn serve(ctx: Ctx) -> Result<()> {
         let _ = stopped.wait_for(|stop| *stop).await;
     });
     let server = tokio::spawn(server.into_future());
-    stop_signal().await?;
+    signals.next().await;
     tracing::info!("Stopping: nothing new is claimed, what is in flight finishes");
     sd_notify::notify(&[NotifyState::Stopping])?;
     stop.send_replace(true);
@@ -53,8 +56,8 @@ pub async fn serve(ctx: Ctx) -> Result<()> {
         }
         let _ = server.await;
     };
-    if tokio::time::timeout(GRACE, all).await.is_err() {
-        tracing::warn!("Some work did not finish in time; its leases run out and others go on");
+    if signals.grace(all).await.is_none() {
+        tracing::warn!("Some work did not finish; its leases run out and others go on");
     }
     watchdog.abort();
     ctx.store.close().await;
@@ -160,14 +163,32 @@ async fn watchdog(ctx: Ctx, stopping: watch::Receiver<bool>) {
     }
 }
 
-async fn stop_signal() -> Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        interrupt = tokio::signal::ctrl_c() => interrupt?,
+/// SIGTERM and ctrl-c. From its making on they no longer end the process by themselves.
+pub(crate) struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    pub(crate) fn new() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
-    Ok(())
+
+    /// Waits for the next one.
+    pub(crate) async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+
+    /// Waits for work that is under way when one has come: no longer than [`GRACE`], and not after a second one.
+    pub(crate) async fn grace<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            done = tokio::time::timeout(GRACE, work) => done.ok(),
+            () = self.next() => None,
+        }
+    }
 }
 
 /// Reads the gauges afresh.
