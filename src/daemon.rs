@@ -14,7 +14,7 @@ use tokio::sync::{Mutex, watch};
 use tokio_cron_scheduler::{Job as CronJob, JobScheduler};
 
 use crate::billing::charge::Work;
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
 use crate::flows::{Ctx, Job};
 
 /// Limit: rounds of one job in one tick; the next tick goes on.
@@ -27,6 +27,7 @@ const GRACE: Duration = Duration::from_secs(25);
 /// # Errors
 /// When the address is taken or a schedule is not understood.
 pub async fn serve(ctx: Ctx) -> Result<()> {
+    check_schedules(&ctx.config)?;
     crate::telemetry::metrics();
     let listener = TcpListener::bind(ctx.config.listen)
         .await
@@ -92,22 +93,21 @@ async fn schedule(ctx: &Ctx, stopping: &watch::Receiver<bool>) -> Result<(JobSch
 
 fn cron_zone(config: &Config) -> Result<chrono_tz::Tz> {
     let name = &config.cron_zone;
-    name.parse().map_err(|_| anyhow::anyhow!("schedules.timezone: {name:?} is not a time zone"))
+    name.parse().map_err(|_| anyhow::anyhow!("{name:?} is not a time zone"))
 }
 
 /// Checks the ticks without starting anything.
 ///
 /// # Errors
 /// The first schedule that is not understood.
-pub fn check_schedules(config: &Config) -> Result<()> {
-    let zone = cron_zone(config)?;
+pub fn check_schedules(config: &Config) -> Result<(), ConfigError> {
+    let zone = cron_zone(config).map_err(|error| config.wrong("schedules.timezone", error))?;
     for (job, cron) in &config.schedules {
-        let tick = CronJob::new_async_tz(cron.as_str(), zone, |_, _| Box::pin(async {}));
-        tick.map_err(|error| {
-            anyhow::anyhow!(
-                "schedules.{job}: {cron:?} is not `second minute hour day month weekday` ({error})"
-            )
-        })?;
+        if CronJob::new_async_tz(cron.as_str(), zone, |_, _| Box::pin(async {})).is_err() {
+            let message =
+                format!("{cron:?} is not `second minute hour day month weekday`, such as \"0 */5 * * * *\"");
+            return Err(config.wrong(&format!("schedules.{job}"), message));
+        }
     }
     Ok(())
 }
