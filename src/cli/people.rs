@@ -71,10 +71,10 @@ pub struct ImportArgs {
 #[derive(Debug, Args)]
 pub struct PageArgs {
     /// Skip this many.
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(i64).range(0..))]
     offset: i64,
     /// Show at most this many.
-    #[arg(long, default_value_t = ROWS)]
+    #[arg(long, default_value_t = ROWS, value_parser = clap::value_parser!(i64).range(1..))]
     limit: i64,
 }
 
@@ -187,7 +187,8 @@ pub(super) async fn customers(global: &Global, command: CustomersCommand) -> Res
             store.hold_customer(&customer.stripe_customer, None).await?;
             let now = crate::clock::Clock::system().now();
             store.audit(&show::who(), "release", &customer.id, "", now).await?;
-            say!("Customer {} may be charged again.", customer.id);
+            let after = find::customer(&store, &customer.id).await?;
+            tell(global, &after, || format!("Customer {} may be charged again.", customer.id));
         }
     }
     Ok(Exit::Done)
@@ -211,6 +212,15 @@ fn show_customers(global: &Global, customers: &[Customer]) {
     say!("{}", show::table(["id", "stripe customer", "email", "name", "card", ""], rows));
 }
 
+/// What became of one thing: itself as JSON, or a sentence.
+fn tell(global: &Global, after: &impl serde::Serialize, sentence: impl FnOnce() -> String) {
+    if global.json {
+        show::json(after);
+    } else {
+        say!("{}", sentence());
+    }
+}
+
 fn show_subscriptions(global: &Global, subscriptions: &[Subscription]) {
     if global.json {
         return show::json(&subscriptions);
@@ -218,6 +228,7 @@ fn show_subscriptions(global: &Global, subscriptions: &[Subscription]) {
     let rows = subscriptions.iter().map(|one| {
         [
             one.id.clone(),
+            show::short(&one.customer_id),
             format!("{} r{} x{}", one.plan, one.revision, one.quantity),
             one.state.clone(),
             one.next_due_at.map(show::instant).unwrap_or_else(|| "-".into()),
@@ -225,7 +236,7 @@ fn show_subscriptions(global: &Global, subscriptions: &[Subscription]) {
             one.end_reason.clone().unwrap_or_default(),
         ]
     });
-    say!("{}", show::table(["id", "plan", "state", "next due", "time zone", ""], rows));
+    say!("{}", show::table(["id", "customer", "plan", "state", "next due", "time zone", ""], rows));
 }
 
 async fn import_file(global: &Global, args: &ImportArgs) -> Result<Exit> {
@@ -292,19 +303,25 @@ pub(super) async fn subscriptions(global: &Global, command: SubscriptionsCommand
             let ctx = setup::ctx(global).await?;
             let found = find::subscription(&ctx.store, &args.id).await?;
             manage::pause(&ctx, found.subscription_id(), &show::who(), &args.why).await?;
-            say!("Subscription {} is paused.", found.id);
+            let after = find::subscription(&ctx.store, &found.id).await?;
+            tell(global, &after, || format!("Subscription {} is paused.", found.id));
         }
         SubscriptionsCommand::Resume { id } => {
             let ctx = setup::ctx(global).await?;
             let found = find::subscription(&ctx.store, &id).await?;
             manage::resume(&ctx, found.subscription_id(), &show::who()).await?;
-            say!("Subscription {} is active.", found.id);
+            let after = find::subscription(&ctx.store, &found.id).await?;
+            tell(global, &after, || format!("Subscription {} is active.", found.id));
         }
         SubscriptionsCommand::Cancel(args) => {
             let ctx = setup::ctx(global).await?;
             let found = find::subscription(&ctx.store, &args.id).await?;
             let report = manage::cancel(&ctx, found.subscription_id(), &show::who(), &args.why).await?;
-            say!("Subscription {} is canceled, and {} open charges end with it.", found.id, report.taken);
+            let after = find::subscription(&ctx.store, &found.id).await?;
+            let ended = report.taken;
+            tell(global, &serde_json::json!({ "subscription": after, "charges_ended": ended }), || {
+                format!("Subscription {} is canceled, and {ended} open charges end with it.", found.id)
+            });
         }
     }
     Ok(Exit::Done)
