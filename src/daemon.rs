@@ -137,6 +137,10 @@ async fn drain(ctx: &Ctx, job: Job, stopping: &watch::Receiver<bool>) -> Result<
     if let Some(why) = &all.stopped {
         tracing::error!(job = job.as_str(), "Job {} stopped: {why}", job.as_str());
     }
+    // What histograms have recorded is held until then, or until somebody reads the metrics: perhaps nobody does.
+    if let Some(handle) = crate::telemetry::metrics() {
+        handle.run_upkeep();
+    }
     if let Some(error) = failed {
         return Err(error.into());
     }
