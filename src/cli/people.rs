@@ -271,6 +271,9 @@ fn report_import(global: &Global, imported: &import::Imported, file: &str, check
                 imported.customers,
                 imported.subscriptions
             ),
+            (import::BAD_LINES_MAX, _) => {
+                eprintln!("{} lines or more are bad. Nothing was imported.", import::BAD_LINES_MAX);
+            }
             (bad, _) => eprintln!("{bad} of {} lines are bad. Nothing was imported.", imported.lines),
         }
     }

@@ -25,7 +25,7 @@ pub const HEADER: &str =
 /// Limit: lines that are looked up at Stripe and written together.
 const LINES_TOGETHER: usize = 200;
 /// Limit: bad lines that are reported one by one.
-const BAD_LINES_MAX: usize = 100;
+pub const BAD_LINES_MAX: usize = 100;
 
 /// A list that can be read from its beginning as often as needed, so that it need not be held in memory.
 pub trait Source {
@@ -204,7 +204,7 @@ fn next_group<R: Read>(rows: &mut csv::DeserializeRecordsIter<'_, R, Line>) -> R
     rows.take(LINES_TOGETHER).map(|row| row.map_err(|error| FlowError::Refused(csv_reason(&error)))).collect()
 }
 
-/// The card of every line, as Stripe knows it, or the lines that have none.
+/// The card of every line, as Stripe knows it (some 150 bytes a line are held meanwhile), or the lines that have none.
 async fn look_up(ctx: &Ctx, source: &impl Source, progress: impl Fn(u64)) -> Result<(Imported, Vec<Card>)> {
     let mut imported = Imported::default();
     let mut cards = Vec::new();
