@@ -11,9 +11,11 @@ RUN touch src/main.rs src/lib.rs && cargo build --locked --release --bin recurd
 
 FROM debian:bookworm-slim
 # Root certificates: without them no TLS connection to Stripe can be checked.
-RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates && rm -rf /var/lib/apt/lists/*
+RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates && rm -rf /var/lib/apt/lists/* \
+    && install -d -o 65532 -g 65532 -m 700 /var/lib/recurd
 COPY --from=build /src/target/release/recurd /usr/local/bin/recurd
 USER 65532:65532
 WORKDIR /var/lib/recurd
+EXPOSE 8080
 ENTRYPOINT ["recurd"]
 CMD ["--help"]

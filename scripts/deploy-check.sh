@@ -34,6 +34,15 @@ for dashboard in deploy/grafana/*.json; do
     echo "ok   $dashboard"
 done
 
+# A panel or an alert about a metric that nobody exports is silent for ever.
+exported=$(grep -rhE -A1 '(gauge|counter|histogram)!\(' src | grep -oE '"recurd_[a-z_]+"' | tr -d '"' | sort -u)
+named=$(grep -ohE 'recurd_[a-z_]+' deploy/grafana/*.json deploy/alerts/*.yaml | sed -E 's/_(bucket|sum|count)$//' | sort -u)
+unknown=$(comm -13 <(echo "$exported") <(echo "$named"))
+[ -z "$unknown" ] || die "deploy/ names metrics that src/ does not export:" $unknown
+unseen=$(comm -23 <(echo "$exported") <(echo "$named"))
+[ -z "$unseen" ] || die "src/ exports metrics that no panel and no alert shows:" $unseen
+echo "ok   $(wc -l <<<"$exported") metrics, all shown and all exported"
+
 for script in scripts/*.sh .ci/run; do
     bash -n "$script"
     if have shellcheck; then shellcheck -x -S warning "$script"; fi

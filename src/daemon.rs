@@ -9,11 +9,12 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use sd_notify::NotifyState;
 use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Mutex, watch};
 use tokio_cron_scheduler::{Job as CronJob, JobScheduler};
 
 use crate::billing::charge::Work;
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
 use crate::flows::{Ctx, Job};
 
 /// Limit: rounds of one job in one tick; the next tick goes on.
@@ -26,15 +27,18 @@ const GRACE: Duration = Duration::from_secs(25);
 /// # Errors
 /// When the address is taken or a schedule is not understood.
 pub async fn serve(ctx: Ctx) -> Result<()> {
+    check_schedules(&ctx.config)?;
     crate::telemetry::metrics();
     let listener = TcpListener::bind(ctx.config.listen)
         .await
         .with_context(|| format!("cannot listen on {}", ctx.config.listen))?;
+    let address = listener.local_addr()?;
+    let mut signals = StopSignals::new()?;
     let (stop, stopping) = watch::channel(false);
     let router = crate::http::router(ctx.clone())?;
     let (mut scheduler, running) = schedule(&ctx, &stopping).await?;
     scheduler.start().await?;
-    tracing::info!("recurd serves on {}", ctx.config.listen);
+    tracing::info!("recurd serves on {address}");
     sd_notify::notify(&[NotifyState::Ready])?;
     let watchdog = tokio::spawn(watchdog(ctx.clone(), stopping.clone()));
     let mut stopped = stopping.clone();
@@ -42,7 +46,7 @@ pub async fn serve(ctx: Ctx) -> Result<()> {
         let _ = stopped.wait_for(|stop| *stop).await;
     });
     let server = tokio::spawn(server.into_future());
-    stop_signal().await?;
+    signals.next().await;
     tracing::info!("Stopping: nothing new is claimed, what is in flight finishes");
     sd_notify::notify(&[NotifyState::Stopping])?;
     stop.send_replace(true);
@@ -53,8 +57,8 @@ pub async fn serve(ctx: Ctx) -> Result<()> {
         }
         let _ = server.await;
     };
-    if tokio::time::timeout(GRACE, all).await.is_err() {
-        tracing::warn!("Some work did not finish in time; its leases run out and others go on");
+    if signals.grace(all).await.is_none() {
+        tracing::warn!("Some work did not finish; its leases run out and others go on");
     }
     watchdog.abort();
     ctx.store.close().await;
@@ -89,22 +93,21 @@ async fn schedule(ctx: &Ctx, stopping: &watch::Receiver<bool>) -> Result<(JobSch
 
 fn cron_zone(config: &Config) -> Result<chrono_tz::Tz> {
     let name = &config.cron_zone;
-    name.parse().map_err(|_| anyhow::anyhow!("schedules.timezone: {name:?} is not a time zone"))
+    name.parse().map_err(|_| anyhow::anyhow!("{name:?} is not a time zone"))
 }
 
 /// Checks the ticks without starting anything.
 ///
 /// # Errors
 /// The first schedule that is not understood.
-pub fn check_schedules(config: &Config) -> Result<()> {
-    let zone = cron_zone(config)?;
+pub fn check_schedules(config: &Config) -> Result<(), ConfigError> {
+    let zone = cron_zone(config).map_err(|error| config.wrong("schedules.timezone", error))?;
     for (job, cron) in &config.schedules {
-        let tick = CronJob::new_async_tz(cron.as_str(), zone, |_, _| Box::pin(async {}));
-        tick.map_err(|error| {
-            anyhow::anyhow!(
-                "schedules.{job}: {cron:?} is not `second minute hour day month weekday` ({error})"
-            )
-        })?;
+        if CronJob::new_async_tz(cron.as_str(), zone, |_, _| Box::pin(async {})).is_err() {
+            let message =
+                format!("{cron:?} is not `second minute hour day month weekday`, such as \"0 */5 * * * *\"");
+            return Err(config.wrong(&format!("schedules.{job}"), message));
+        }
     }
     Ok(())
 }
@@ -134,6 +137,10 @@ async fn drain(ctx: &Ctx, job: Job, stopping: &watch::Receiver<bool>) -> Result<
     if let Some(why) = &all.stopped {
         tracing::error!(job = job.as_str(), "Job {} stopped: {why}", job.as_str());
     }
+    // What histograms have recorded is held until then, or until somebody reads the metrics: perhaps nobody does.
+    if let Some(handle) = crate::telemetry::metrics() {
+        handle.run_upkeep();
+    }
     if let Some(error) = failed {
         return Err(error.into());
     }
@@ -160,14 +167,32 @@ async fn watchdog(ctx: Ctx, stopping: watch::Receiver<bool>) {
     }
 }
 
-async fn stop_signal() -> Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        interrupt = tokio::signal::ctrl_c() => interrupt?,
+/// SIGTERM and ctrl-c. From its making on they no longer end the process by themselves.
+pub(crate) struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    pub(crate) fn new() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
-    Ok(())
+
+    /// Waits for the next one.
+    pub(crate) async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+
+    /// Waits for work that is under way when one has come: no longer than [`GRACE`], and not after a second one.
+    pub(crate) async fn grace<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            done = tokio::time::timeout(GRACE, work) => done.ok(),
+            () = self.next() => None,
+        }
+    }
 }
 
 /// Reads the gauges afresh.

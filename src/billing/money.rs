@@ -157,14 +157,14 @@ pub enum MoneyError {
         multiple: i64,
     },
     /// Below Stripe's minimum, above its maximum, or below zero.
-    #[error("{amount} is outside what Stripe takes ({min} to {max} minor units)")]
+    #[error("{amount} is outside what Stripe takes ({min} to {max})")]
     OutOfRange {
         /// The amount as text.
         amount: String,
-        /// Smallest amount in minor units.
-        min: i64,
-        /// Largest amount in minor units.
-        max: i64,
+        /// The smallest, with its currency.
+        min: Money,
+        /// The largest.
+        max: Money,
     },
     /// Arithmetic left the range of amounts.
     #[error("the amount is too large to compute with")]
@@ -181,7 +181,9 @@ impl Money {
         if (0..=AMOUNT_MINOR_MAX).contains(&minor) {
             return Ok(Self { minor, currency });
         }
-        Err(MoneyError::OutOfRange { amount: format!("{minor} {currency}"), min: 0, max: AMOUNT_MINOR_MAX })
+        let bound = |minor| Self { minor, currency };
+        let (min, max) = (bound(0), bound(AMOUNT_MINOR_MAX));
+        Err(MoneyError::OutOfRange { amount: format!("{minor} {currency} in minor units"), min, max })
     }
 
     /// Minor units: cents for USD, yen for JPY.
@@ -216,9 +218,10 @@ impl Money {
     /// # Errors
     /// [`MoneyError::OutOfRange`] or [`MoneyError::NotAMultiple`].
     pub fn chargeable(self) -> Result<Self, MoneyError> {
-        let min = self.currency.min_minor().unwrap_or(1);
-        if self.minor < min {
-            return Err(MoneyError::OutOfRange { amount: self.to_string(), min, max: AMOUNT_MINOR_MAX });
+        let bound = |minor| Self { minor, ..self };
+        let (min, max) = (bound(self.currency.min_minor().unwrap_or(1)), bound(AMOUNT_MINOR_MAX));
+        if self.minor < min.minor {
+            return Err(MoneyError::OutOfRange { amount: self.to_string(), min, max });
         }
         let multiple = self.currency.multiple();
         if self.minor % multiple != 0 {

@@ -17,6 +17,22 @@ use crate::flows::FlowError;
 use crate::flows::manage::{self, ChargeCommand};
 use crate::store::{AttemptRow, ChargeFilter, Claimed, Promise, Story};
 
+/// The words of [`State::as_str`].
+const STATES: [&str; 12] = [
+    "due",
+    "collecting",
+    "past_due",
+    "link_open",
+    "processing",
+    "closing",
+    "needs_review",
+    "missed",
+    "paid",
+    "uncollectible",
+    "canceled",
+    "settled",
+];
+
 /// `recurd charges ...`
 #[derive(Debug, Subcommand)]
 pub enum ChargesCommand {
@@ -40,17 +56,17 @@ pub enum ChargesCommand {
 /// Which charges.
 #[derive(Debug, Args)]
 pub struct ListArgs {
-    /// Only in this state (due, past_due, paid, needs_review, ...).
-    #[arg(long)]
+    /// Only in this state.
+    #[arg(long, value_parser = clap::builder::PossibleValuesParser::new(STATES))]
     state: Option<String>,
     /// Only of this customer.
     #[arg(long)]
     customer: Option<String>,
     /// Skip this many.
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(i64).range(0..))]
     offset: i64,
     /// Show at most this many.
-    #[arg(long, default_value_t = 50)]
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..))]
     limit: i64,
 }
 
@@ -159,9 +175,9 @@ fn print(global: &Global, charges: &[Claimed]) {
         return show::json(&rows);
     }
     let rows = charges.iter().zip(rows).map(|(one, row)| {
-        let short = row.id.split('-').next().unwrap_or_default().to_owned();
         [
-            short,
+            show::short(&row.id),
+            show::short(&row.customer),
             one.charge.amount.to_string(),
             row.state.to_owned(),
             show::instant(row.due_at),
@@ -169,7 +185,7 @@ fn print(global: &Global, charges: &[Claimed]) {
             row.next,
         ]
     });
-    say!("{}", show::table(["id", "amount", "state", "due", "what for", "next"], rows));
+    say!("{}", show::table(["id", "customer", "amount", "state", "due", "what for", "next"], rows));
 }
 
 async fn add(global: &Global, args: AddArgs) -> Result<()> {

@@ -6,9 +6,10 @@ use secrecy::ExposeSecret;
 
 use super::{Exit, Global, setup, show};
 use crate::billing::calendar::Anchor;
+use crate::billing::dunning::Finally;
 use crate::billing::money::Money;
+use crate::clock::Clock;
 use crate::config::Config;
-use crate::flows::Letterhead;
 use crate::store::{Store, without_password};
 use crate::template::Templates;
 
@@ -27,9 +28,9 @@ pub(super) fn check(global: &Global, args: &CheckArgs) -> Result<Exit> {
     }
     let config = setup::config(global)?;
     let templates = Templates::load(config.mail.templates.as_deref())?;
-    crate::daemon::check_schedules(&config)
-        .map_err(|error| crate::flows::FlowError::Refused(error.to_string()))?;
-    Letterhead::new(&config).map_err(crate::flows::FlowError::Refused)?;
+    crate::daemon::check_schedules(&config)?;
+    setup::letterhead(&config)?;
+    setup::mailer(&config, &Clock::system())?;
     if global.json {
         show::json(&serde_json::json!({ "valid": true, "plans": config.plans, "dunning": config.dunning }));
         return Ok(Exit::Done);
@@ -38,7 +39,7 @@ pub(super) fn check(global: &Global, args: &CheckArgs) -> Result<Exit> {
     say!("database   {}", without_password(config.database_url.expose_secret()));
     let key = if config.stripe.secret_key.is_some() { "key given" } else { "no key given" };
     say!("stripe     {} mode at {}, {key}", config.stripe.mode.as_str(), config.stripe.api_base);
-    say!("mail       {}", crate::store::without_password(&config.mail.url));
+    say!("mail       {}", without_password(&config.mail.url));
     let links = config
         .public_url
         .as_ref()
@@ -80,7 +81,7 @@ fn plans(config: &Config) -> comfy_table::Table {
 
 fn ladder(config: &Config) -> comfy_table::Table {
     let mut day = 0.0_f64;
-    let mut rows: Vec<[String; 3]> = Vec::new();
+    let mut rows: Vec<[String; 2]> = Vec::new();
     for step in &config.dunning.steps {
         #[expect(clippy::cast_precision_loss, reason = "days for a table, not money")]
         let days = step.after_secs as f64 / 86_400.0;
@@ -91,16 +92,17 @@ fn ladder(config: &Config) -> comfy_table::Table {
             (false, Some(mail)) => format!("mail {}", mail.as_str()),
             (false, None) => "nothing".to_owned(),
         };
-        rows.push([format!("day {day}"), what, String::new()]);
+        rows.push([format!("day {day}"), what]);
     }
     #[expect(clippy::cast_precision_loss, reason = "days for a table, not money")]
     let end = day + config.dunning.finally_after_secs as f64 / 86_400.0;
-    rows.push([
-        format!("day {end}"),
-        format!("{:?}", config.dunning.finally).to_lowercase(),
-        "the end".into(),
-    ]);
-    show::table(["after a decline", "what happens", ""], rows)
+    let finally = match config.dunning.finally {
+        Finally::Cancel => "the end: the subscription is canceled",
+        Finally::Pause => "the end: the subscription pauses",
+        Finally::Uncollectible => "the end: this charge is given up, the subscription goes on",
+    };
+    rows.push([format!("day {end}"), finally.to_owned()]);
+    show::table(["after a decline", "what happens"], rows)
 }
 
 pub(super) async fn migrate(global: &Global) -> Result<Exit> {

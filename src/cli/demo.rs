@@ -127,22 +127,22 @@ fn print(audit: &Audit, walked: &crate::demo::Walked, dir: &std::path::Path) {
 }
 
 pub(super) async fn sandbox(args: SandboxArgs) -> Result<Exit> {
+    if !args.listen.ip().is_loopback() {
+        let text =
+            format!("the sandbox listens on this machine only, not on {}: use 127.0.0.1", args.listen.ip());
+        return Err(crate::flows::FlowError::Refused(text).into());
+    }
     let listener = tokio::net::TcpListener::bind(args.listen)
         .await
         .with_context(|| format!("cannot listen on {}", args.listen))?;
-    anyhow::ensure!(
-        args.listen.ip().is_loopback(),
-        "the sandbox listens on this machine only: use 127.0.0.1"
-    );
     let address = listener.local_addr()?;
     say!("Stripe sandbox on http://{address} (any sk_test_ key); what there is: http://{address}/_sandbox/");
     let options = crate::sandbox::Options {
         public_url: format!("http://{address}"),
         ..crate::sandbox::Options::standalone()
     };
-    let stop = async {
-        let _ = tokio::signal::ctrl_c().await;
-    };
+    let mut signals = crate::daemon::StopSignals::new()?;
+    let stop = async move { signals.next().await };
     crate::sandbox::Sandbox::new(options).serve(listener, stop).await?;
     Ok(Exit::Done)
 }

@@ -21,6 +21,9 @@ use clap::{Args, Parser, Subcommand};
 use crate::flows::Job;
 use crate::telemetry::LogFormat;
 
+/// Heading of what every command takes, so that it does not stand among a command's own options.
+const EVERYWHERE: &str = "Everywhere";
+
 /// Collects recurring charges on Stripe from customers who are not present, and never twice.
 #[derive(Debug, Parser)]
 #[command(version, propagate_version = true)]
@@ -35,13 +38,15 @@ pub struct Cli {
 #[derive(Clone, Debug, Args)]
 pub struct Global {
     /// The configuration file.
-    #[arg(long, short, global = true, env = "RECURD_CONFIG", default_value = "schedules.toml")]
+    #[arg(long, short, value_name = "FILE", env = "RECURD_CONFIG", default_value = "schedules.toml")]
+    #[arg(global = true, help_heading = EVERYWHERE)]
     config: PathBuf,
     /// How log lines on standard error look.
-    #[arg(long, global = true, value_enum, default_value_t, env = "RECURD_LOG_FORMAT")]
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t, env = "RECURD_LOG_FORMAT")]
+    #[arg(global = true, help_heading = EVERYWHERE)]
     log_format: LogFormat,
     /// Answer with JSON instead of text and tables.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
     json: bool,
 }
 

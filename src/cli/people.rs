@@ -1,6 +1,5 @@
 //! `recurd customers`, `recurd subscriptions`, `recurd enroll`.
 
-use std::fs::File;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
@@ -72,10 +71,10 @@ pub struct ImportArgs {
 #[derive(Debug, Args)]
 pub struct PageArgs {
     /// Skip this many.
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(i64).range(0..))]
     offset: i64,
     /// Show at most this many.
-    #[arg(long, default_value_t = ROWS)]
+    #[arg(long, default_value_t = ROWS, value_parser = clap::value_parser!(i64).range(1..))]
     limit: i64,
 }
 
@@ -188,7 +187,8 @@ pub(super) async fn customers(global: &Global, command: CustomersCommand) -> Res
             store.hold_customer(&customer.stripe_customer, None).await?;
             let now = crate::clock::Clock::system().now();
             store.audit(&show::who(), "release", &customer.id, "", now).await?;
-            say!("Customer {} may be charged again.", customer.id);
+            let after = find::customer(&store, &customer.id).await?;
+            tell(global, &after, || format!("Customer {} may be charged again.", customer.id));
         }
     }
     Ok(Exit::Done)
@@ -212,6 +212,15 @@ fn show_customers(global: &Global, customers: &[Customer]) {
     say!("{}", show::table(["id", "stripe customer", "email", "name", "card", ""], rows));
 }
 
+/// What became of one thing: itself as JSON, or a sentence.
+fn tell(global: &Global, after: &impl serde::Serialize, sentence: impl FnOnce() -> String) {
+    if global.json {
+        show::json(after);
+    } else {
+        say!("{}", sentence());
+    }
+}
+
 fn show_subscriptions(global: &Global, subscriptions: &[Subscription]) {
     if global.json {
         return show::json(&subscriptions);
@@ -219,6 +228,7 @@ fn show_subscriptions(global: &Global, subscriptions: &[Subscription]) {
     let rows = subscriptions.iter().map(|one| {
         [
             one.id.clone(),
+            show::short(&one.customer_id),
             format!("{} r{} x{}", one.plan, one.revision, one.quantity),
             one.state.clone(),
             one.next_due_at.map(show::instant).unwrap_or_else(|| "-".into()),
@@ -226,22 +236,22 @@ fn show_subscriptions(global: &Global, subscriptions: &[Subscription]) {
             one.end_reason.clone().unwrap_or_default(),
         ]
     });
-    say!("{}", show::table(["id", "plan", "state", "next due", "time zone", ""], rows));
+    say!("{}", show::table(["id", "customer", "plan", "state", "next due", "time zone", ""], rows));
 }
 
 async fn import_file(global: &Global, args: &ImportArgs) -> Result<Exit> {
     let ctx = setup::ctx(global).await?;
-    let open = || File::open(&args.file).with_context(|| format!("cannot read {}", args.file.display()));
-    let file = args.file.display();
-    let checked = import::check(&ctx, open()?).with_context(|| file.to_string())?;
+    let file = args.file.display().to_string();
+    let source = args.file.as_path();
+    let checked = import::check(&ctx, &source).with_context(|| file.clone())?;
     if !checked.bad.is_empty() || args.dry_run {
-        return Ok(report_import(global, &checked, &file.to_string(), true));
+        return Ok(report_import(global, &checked, &file, true));
     }
     let hidden = global.json || !std::io::stderr().is_terminal();
     let bar = if hidden { indicatif::ProgressBar::hidden() } else { show::progress(checked.lines, "import") };
-    let imported = import::import(&ctx, open()?, |lines| bar.set_position(lines)).await?;
+    let imported = import::import(&ctx, source, |lines| bar.set_position(lines)).await;
     bar.finish_and_clear();
-    let exit = report_import(global, &imported, &file.to_string(), false);
+    let exit = report_import(global, &imported.with_context(|| file.clone())?, &file, false);
     ctx.store.close().await;
     Ok(exit)
 }
@@ -261,10 +271,10 @@ fn report_import(global: &Global, imported: &import::Imported, file: &str, check
                 imported.customers,
                 imported.subscriptions
             ),
-            (bad, true) => eprintln!("{bad} of {} lines are bad. Nothing was imported.", imported.lines),
-            (bad, false) => eprintln!(
-                "{bad} lines are bad; what stands before them was imported. Mend them and import again."
-            ),
+            (import::BAD_LINES_MAX, _) => {
+                eprintln!("{} lines or more are bad. Nothing was imported.", import::BAD_LINES_MAX);
+            }
+            (bad, _) => eprintln!("{bad} of {} lines are bad. Nothing was imported.", imported.lines),
         }
     }
     if imported.bad.is_empty() { Exit::Done } else { Exit::Usage }
@@ -296,19 +306,25 @@ pub(super) async fn subscriptions(global: &Global, command: SubscriptionsCommand
             let ctx = setup::ctx(global).await?;
             let found = find::subscription(&ctx.store, &args.id).await?;
             manage::pause(&ctx, found.subscription_id(), &show::who(), &args.why).await?;
-            say!("Subscription {} is paused.", found.id);
+            let after = find::subscription(&ctx.store, &found.id).await?;
+            tell(global, &after, || format!("Subscription {} is paused.", found.id));
         }
         SubscriptionsCommand::Resume { id } => {
             let ctx = setup::ctx(global).await?;
             let found = find::subscription(&ctx.store, &id).await?;
             manage::resume(&ctx, found.subscription_id(), &show::who()).await?;
-            say!("Subscription {} is active.", found.id);
+            let after = find::subscription(&ctx.store, &found.id).await?;
+            tell(global, &after, || format!("Subscription {} is active.", found.id));
         }
         SubscriptionsCommand::Cancel(args) => {
             let ctx = setup::ctx(global).await?;
             let found = find::subscription(&ctx.store, &args.id).await?;
             let report = manage::cancel(&ctx, found.subscription_id(), &show::who(), &args.why).await?;
-            say!("Subscription {} is canceled, and {} open charges end with it.", found.id, report.taken);
+            let after = find::subscription(&ctx.store, &found.id).await?;
+            let ended = report.taken;
+            tell(global, &serde_json::json!({ "subscription": after, "charges_ended": ended }), || {
+                format!("Subscription {} is canceled, and {ended} open charges end with it.", found.id)
+            });
         }
     }
     Ok(Exit::Done)

@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Result;
 use clap::Args;
@@ -9,6 +12,7 @@ use serde::Serialize;
 
 use super::{Exit, Global, jobs, setup, show};
 use crate::billing::charge::Work;
+use crate::daemon::StopSignals;
 use crate::demo::shown;
 use crate::flows::{Ctx, Job, Report};
 
@@ -16,7 +20,7 @@ use crate::flows::{Ctx, Job, Report};
 #[derive(Debug, Args)]
 pub struct RunArgs {
     /// Only this job; may be given several times.
-    #[arg(long = "job", value_enum)]
+    #[arg(long = "job", value_name = "JOB", value_enum)]
     jobs: Vec<Job>,
     /// Say what would be done, and do nothing.
     #[arg(long)]
@@ -28,6 +32,8 @@ struct Answer {
     jobs: BTreeMap<&'static str, Report>,
     collected_minor: BTreeMap<String, i64>,
     seconds: f64,
+    /// A signal ended the run before everything was done.
+    interrupted: bool,
 }
 
 pub(super) async fn run(global: &Global, args: &RunArgs) -> Result<Exit> {
@@ -37,15 +43,23 @@ pub(super) async fn run(global: &Global, args: &RunArgs) -> Result<Exit> {
     }
     let started = std::time::Instant::now();
     let mut answer = Answer::default();
-    for job in jobs(&args.jobs) {
-        let report = drain(&ctx, job, !global.json).await?;
-        for (currency, minor) in &report.collected_minor {
-            *answer.collected_minor.entry((*currency).to_owned()).or_default() += minor;
+    let mut signals = StopSignals::new()?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let jobs = jobs(&args.jobs);
+    let finished = {
+        let mut work = pin!(work(&ctx, &jobs, !global.json, &stop, &mut answer));
+        tokio::select! {
+            done = &mut work => Some(done),
+            () = signals.next() => {
+                stop.store(true, Ordering::SeqCst);
+                eprintln!("recurd: stopping: nothing new is claimed, what is in flight finishes");
+                signals.grace(work).await
+            }
         }
-        // Also after a stop: the mails that are left tell the operator of it.
-        answer.jobs.insert(job.as_str(), report);
-    }
+    };
+    finished.transpose()?;
     answer.seconds = started.elapsed().as_secs_f64();
+    answer.interrupted = stop.load(Ordering::SeqCst);
     let person = answer.jobs.values().any(Report::needs_a_person);
     if global.json {
         show::json(&answer);
@@ -56,16 +70,32 @@ pub(super) async fn run(global: &Global, args: &RunArgs) -> Result<Exit> {
     Ok(if person { Exit::Person } else { Exit::Done })
 }
 
-/// Runs one job until nothing is left, and records the run.
-async fn drain(ctx: &Ctx, job: Job, bar: bool) -> Result<Report> {
+/// Goes through the jobs, until nothing is left or `stop` is set.
+async fn work(ctx: &Ctx, jobs: &[Job], bar: bool, stop: &Arc<AtomicBool>, answer: &mut Answer) -> Result<()> {
+    for job in jobs {
+        let report = drain(ctx, *job, bar, stop).await?;
+        for (currency, minor) in &report.collected_minor {
+            *answer.collected_minor.entry((*currency).to_owned()).or_default() += minor;
+        }
+        // Also after a halt: the mails that are left tell the operator of it.
+        answer.jobs.insert(job.as_str(), report);
+        if stop.load(Ordering::SeqCst) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Runs one job until nothing is left or `stop` is set, and records the run.
+async fn drain(ctx: &Ctx, job: Job, bar: bool, stop: &Arc<AtomicBool>) -> Result<Report> {
     let id = ctx.store.begin_run(job.as_str(), ctx.now()).await?;
     ctx.store.heartbeat(ctx.now()).await?;
     let bar = progress(ctx, job, bar).await?;
-    let shown = bar.clone();
+    let (shown, stop) = (bar.clone(), stop.clone());
     let (all, failed) = ctx
         .drain(job, move |report| {
             shown.inc(report.taken);
-            true
+            !stop.load(Ordering::SeqCst)
         })
         .await;
     bar.finish_and_clear();
@@ -96,7 +126,8 @@ async fn progress(ctx: &Ctx, job: Job, bar: bool) -> Result<indicatif::ProgressB
 }
 
 fn print(answer: &Answer) {
-    let rows = answer.jobs.iter().map(|(job, report)| {
+    let done = Job::ALL.into_iter().filter_map(|job| answer.jobs.get_key_value(job.as_str()));
+    let rows = done.map(|(job, report)| {
         let outcomes: Vec<String> =
             report.outcomes.iter().map(|(name, count)| format!("{count} {name}")).collect();
         [(*job).to_owned(), report.taken.to_string(), outcomes.join(", ")]
@@ -108,6 +139,9 @@ fn print(answer: &Answer) {
         if sums.is_empty() { "nothing".to_owned() } else { sums },
         answer.seconds
     );
+    if answer.interrupted {
+        say!("stopped by a signal: the next run goes on from here");
+    }
     for (job, report) in &answer.jobs {
         for problem in &report.problems {
             say!("{job}: {problem}");
@@ -135,7 +169,8 @@ async fn dry_run(global: &Global, ctx: &Ctx, jobs: &[Job]) -> Result<Exit> {
     if global.json {
         show::json(&due);
     } else {
-        let rows = due.iter().map(|(job, count)| [(*job).to_owned(), count.to_string()]);
+        let counted = Job::ALL.into_iter().filter_map(|job| due.get_key_value(job.as_str()));
+        let rows = counted.map(|(job, count)| [(*job).to_owned(), count.to_string()]);
         say!("{}\nNothing was done.", show::table(["job", "would take"], rows));
     }
     Ok(Exit::Done)

@@ -7,11 +7,11 @@ use secrecy::ExposeSecret;
 
 use super::Global;
 use crate::clock::Clock;
-use crate::config::Config;
-use crate::flows::{Ctx, Letterhead};
+use crate::config::{Config, ConfigError};
+use crate::flows::{Ctx, FlowError, Letterhead};
 use crate::mail::Mailer;
 use crate::store::{Store, StoreError};
-use crate::stripe::{Client, ClientOptions, HttpOptions, HttpTransport, RateLimits};
+use crate::stripe::{Client, ClientOptions, HttpOptions, HttpTransport, RateLimits, SetupError};
 use crate::template::Templates;
 
 /// Reads the configuration.
@@ -29,7 +29,7 @@ pub(super) async fn store(config: &Config) -> Result<Store> {
 /// A client for the configured Stripe.
 pub(super) fn stripe(config: &Config, clock: &Clock) -> Result<Client> {
     let Some(key) = config.stripe.secret_key.clone() else {
-        bail!(crate::flows::FlowError::Refused(
+        bail!(FlowError::Refused(
             "no Stripe key: set RECURD__STRIPE__SECRET_KEY, or stripe.secret_key_file (for the sandbox any sk_test_ key will do)".into()
         ));
     };
@@ -44,25 +44,40 @@ pub(super) fn stripe(config: &Config, clock: &Clock) -> Result<Client> {
         endpoint_per_sec: config.stripe.endpoint_per_sec,
         account_per_sec: config.stripe.account_per_sec,
     };
-    Ok(Client::new(Arc::new(transport), options)?)
+    let refused = |error: SetupError| FlowError::Refused(format!("stripe.api_base: {error}"));
+    Ok(Client::new(Arc::new(transport), options).map_err(refused)?)
 }
 
 /// Everything flows need. Binds the database to the Stripe account and mode on first use, and refuses another one.
 pub(super) async fn ctx(global: &Global) -> Result<Ctx> {
     let config = config(global)?;
     let clock = Clock::system();
-    let store = store(&config).await?;
+    // First what can be told without touching anything.
     let stripe = stripe(&config, &clock)?;
+    let store = store(&config).await?;
     bind(&store, &stripe, &config, &clock).await?;
     let ctx = offline(config, clock, store, stripe).await?;
     Ok(ctx)
 }
 
+/// How mail leaves.
+pub(super) fn mailer(config: &Config, clock: &Clock) -> Result<Mailer, ConfigError> {
+    Mailer::from_url(&config.mail.url, config.mail.password.clone(), clock.clone())
+        .map_err(|error| config.wrong("mail.url", error))
+}
+
+/// What every mail has in common.
+pub(super) fn letterhead(config: &Config) -> Result<Letterhead, ConfigError> {
+    Letterhead::new(config).map_err(|error| match error.split_once(": ") {
+        Some((key, message)) => config.wrong(key, message),
+        None => config.wrong("mail", error),
+    })
+}
+
 async fn offline(config: Config, clock: Clock, store: Store, stripe: Client) -> Result<Ctx> {
-    let mailer = Mailer::from_url(&config.mail.url, config.mail.password.clone(), clock.clone())
-        .context("mail.url")?;
+    let mailer = mailer(&config, &clock)?;
     let templates = Templates::load(config.mail.templates.as_deref())?;
-    let head = Letterhead::new(&config).map_err(crate::flows::FlowError::Refused)?;
+    let head = letterhead(&config)?;
     let instance = store.instance(clock.now()).await?;
     Ok(Ctx::new(store, stripe, Arc::new(mailer), templates, clock, Arc::new(config), instance.id, head))
 }
@@ -73,14 +88,16 @@ async fn bind(store: &Store, stripe: &Client, config: &Config, clock: &Clock) ->
     let account = stripe
         .retrieve_account()
         .await
-        .context("Stripe does not say which account this key belongs to")?
+        .with_context(|| {
+            format!("{} does not say which Stripe account the key belongs to", config.stripe.api_base)
+        })?
         .value
         .id;
     match (&instance.stripe_account, &instance.mode) {
         (Some(bound), Some(bound_mode)) if *bound != account || bound_mode != mode => {
-            bail!(
+            bail!(FlowError::Refused(format!(
                 "this database belongs to Stripe account {bound} in {bound_mode} mode, but the key is of {account} in {mode} mode: use another database, or the right key"
-            )
+            )))
         }
         (Some(_), _) => Ok(()),
         (None, _) => store.bind_instance(&account, mode).await.map_err(StoreError::into),

@@ -51,6 +51,11 @@ pub(super) fn instant(secs: i64) -> String {
         .map_or_else(|_| secs.to_string(), |at| at.strftime("%Y-%m-%d %H:%M:%SZ").to_string())
 }
 
+/// The beginning of an id, enough to type: the commands take it as they take the whole.
+pub(super) fn short(id: &str) -> String {
+    id.split('-').next().unwrap_or_default().to_owned()
+}
+
 /// Who runs this command, for the audit trail.
 pub(super) fn who() -> String {
     std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_else(|_| "operator".into())

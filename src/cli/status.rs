@@ -12,7 +12,7 @@ use crate::billing::money::Money;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::mail::Mailer;
-use crate::store::{Attention, Run, Store, Totals};
+use crate::store::{Attention, Run, Store, Totals, without_password};
 use crate::template::Templates;
 
 /// Limit: our clock may differ from Stripe's by this much; more, and signatures and key ages cannot be trusted.
@@ -174,12 +174,12 @@ async fn stripe(config: &Config) -> Vec<Check> {
 
 async fn mail(config: &Config) -> Check {
     let clock = Clock::system();
-    match Mailer::from_url(&config.mail.url, config.mail.password.clone(), clock) {
-        Ok(mailer) => {
-            check("mail", mailer.check().await.map(|()| crate::store::without_password(&config.mail.url)))
-        }
-        Err(error) => Check { what: "mail", good: false, found: error.to_string() },
-    }
+    let url = without_password(&config.mail.url);
+    let checked = match Mailer::from_url(&config.mail.url, config.mail.password.clone(), clock) {
+        Ok(mailer) => mailer.check().await.map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    check("mail", checked.map(|()| url.clone()).map_err(|error| format!("{url}: {error}")))
 }
 
 fn public_url(config: &Config) -> Check {

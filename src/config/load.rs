@@ -36,9 +36,29 @@ pub(super) fn load(path: Option<&Path>, env: &BTreeMap<String, String>) -> Resul
     serde_path_to_error::deserialize(json).map_err(|error| {
         let key = error.path().to_string();
         let message = friendly(&error.into_inner().to_string());
-        let line = line_of(&text, &key, &message);
+        let (file, line) = place(path, env, &key, &message);
         ConfigError::Key { file, line, key, message }
     })
+}
+
+/// Where a key was given: a variable in the environment, or the file and its line.
+pub(super) fn place(
+    path: Option<&Path>,
+    env: &BTreeMap<String, String>,
+    key: &str,
+    message: &str,
+) -> (String, Option<usize>) {
+    let variable = format!("RECURD__{}", key.replace('.', "__").to_uppercase());
+    let variable =
+        [variable.clone(), format!("{variable}_FILE")].into_iter().find(|name| env.contains_key(name));
+    match (variable, path) {
+        (Some(variable), _) => (variable, None),
+        (None, Some(path)) => {
+            let text = std::fs::read_to_string(path).unwrap_or_default();
+            (path.display().to_string(), line_of(&text, key, message))
+        }
+        (None, None) => ("the environment".to_owned(), None),
+    }
 }
 
 /// `RECURD__STRIPE__API_BASE=...` sets `stripe.api_base`. The kind follows the value it replaces.
@@ -131,7 +151,7 @@ fn similarity(one: &str, other: &str) -> f64 {
 }
 
 /// The line on which a dotted key (or the unknown word of a message) stands, counted from 1.
-pub(super) fn line_of(text: &str, key: &str, message: &str) -> Option<usize> {
+fn line_of(text: &str, key: &str, message: &str) -> Option<usize> {
     let key = key.split('[').next().unwrap_or_default();
     let unknown = message.strip_prefix('`').and_then(|rest| rest.split('`').next());
     let mut section = String::new();
@@ -140,8 +160,8 @@ pub(super) fn line_of(text: &str, key: &str, message: &str) -> Option<usize> {
         let line = line.trim();
         if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.split(']').next()) {
             name.clone_into(&mut section);
-            if section == key {
-                section_line = Some(index + 1);
+            if section == key || section.strip_prefix(key).is_some_and(|rest| rest.starts_with('.')) {
+                section_line.get_or_insert(index + 1);
             }
             continue;
         }

@@ -174,7 +174,14 @@ impl Config {
     /// [`ConfigError`].
     pub fn load_with(path: Option<&Path>, env: &BTreeMap<String, String>) -> Result<Self, ConfigError> {
         let raw = load::load(path, env)?;
-        validate::validate(raw, path)
+        validate::validate(raw, path, env)
+    }
+
+    /// A refusal of one of its keys, for those who understand a value better: it names where the key was given.
+    #[must_use]
+    pub fn wrong(&self, key: &str, message: impl ToString) -> ConfigError {
+        let (file, line) = load::place(self.path.as_deref(), &std::env::vars().collect(), key, "");
+        ConfigError::Key { file, line, key: key.to_owned(), message: message.to_string() }
     }
 
     /// The JSON Schema of the file, for editors.

@@ -1,5 +1,6 @@
 //! From what people wrote to what the program uses. Nothing is guessed and nothing is rounded.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -21,17 +22,13 @@ const STEPS_MAX: usize = 20;
 
 struct Place<'a> {
     path: Option<&'a Path>,
+    env: &'a BTreeMap<String, String>,
 }
 
 impl Place<'_> {
     fn wrong(&self, key: &str, message: impl ToString) -> ConfigError {
-        let text = self.path.and_then(|path| std::fs::read_to_string(path).ok()).unwrap_or_default();
-        ConfigError::Key {
-            file: self.path.map_or_else(|| "the environment".to_owned(), |path| path.display().to_string()),
-            line: load::line_of(&text, key, ""),
-            key: key.to_owned(),
-            message: message.to_string(),
-        }
+        let (file, line) = load::place(self.path, self.env, key, "");
+        ConfigError::Key { file, line, key: key.to_owned(), message: message.to_string() }
     }
 
     /// Paths in the file are relative to the file.
@@ -41,11 +38,15 @@ impl Place<'_> {
     }
 }
 
-pub(super) fn validate(raw: RawConfig, path: Option<&Path>) -> Result<Config, ConfigError> {
-    let place = Place { path };
+pub(super) fn validate(
+    raw: RawConfig,
+    path: Option<&Path>,
+    env: &BTreeMap<String, String>,
+) -> Result<Config, ConfigError> {
+    let place = Place { path, env };
     let dunning = ladder(&raw.dunning, &place)?;
     let stripe = stripe(raw.stripe, &place)?;
-    let mut plans = std::collections::BTreeMap::new();
+    let mut plans = BTreeMap::new();
     for (name, plan) in &raw.plans {
         plans.insert(name.clone(), terms(name, plan, &dunning, &place)?);
     }
@@ -100,7 +101,7 @@ fn database_url(url: &SecretString, place: &Place<'_>) -> SecretString {
     absolute.into()
 }
 
-fn schedules(raw: &super::raw::RawSchedules) -> std::collections::BTreeMap<&'static str, String> {
+fn schedules(raw: &super::raw::RawSchedules) -> BTreeMap<&'static str, String> {
     [
         ("materialize", &raw.materialize),
         ("collect", &raw.collect),

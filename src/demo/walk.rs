@@ -86,12 +86,11 @@ pub(super) async fn tick(world: &World, walked: &mut Walked) -> Result<()> {
 }
 
 async fn import_file(world: &World, csv: &std::path::Path) -> Result<()> {
-    let open = || std::fs::File::open(csv).with_context(|| format!("cannot read {}", csv.display()));
-    let checked = import::check(&world.ctx, open()?)?;
+    let checked = import::check(&world.ctx, &csv).with_context(|| csv.display().to_string())?;
     if let Some(bad) = checked.bad.first() {
         anyhow::bail!("{}:{}: {}", csv.display(), bad.line, bad.reason);
     }
-    let imported = import::import(&world.ctx, open()?, |_| {}).await?;
+    let imported = import::import(&world.ctx, csv, |_| {}).await?;
     if let Some(bad) = imported.bad.first() {
         anyhow::bail!("{}:{}: {}", csv.display(), bad.line, bad.reason);
     }

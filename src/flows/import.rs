@@ -1,9 +1,11 @@
-//! Import customers and subscriptions from CSV. The file is read twice: once to check every line, once to write.
-//! A file with a bad line changes nothing; a second import of the same file changes nothing either.
+//! Import customers and subscriptions from CSV. The file is read three times: to check every line, to ask Stripe for
+//! every card, and to write. A file with a bad line changes nothing; a second import of the same file changes nothing either.
 
-use std::io::Read;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
 
-use futures::{StreamExt, stream};
+use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use serde::Deserialize;
 use uuid::Uuid;
@@ -15,6 +17,7 @@ use super::{Ctx, FlowError, Result};
 use crate::billing::calendar::{Start, zone};
 use crate::billing::subscription::SubscriptionState;
 use crate::store::{Card, NewConsent, NewCustomer};
+use crate::stripe::Error;
 
 /// The columns, in the order of the documentation. The order in the file does not matter.
 pub const HEADER: &str =
@@ -22,7 +25,28 @@ pub const HEADER: &str =
 /// Limit: lines that are looked up at Stripe and written together.
 const LINES_TOGETHER: usize = 200;
 /// Limit: bad lines that are reported one by one.
-const BAD_LINES_MAX: usize = 100;
+pub const BAD_LINES_MAX: usize = 100;
+
+/// A list that can be read from its beginning as often as needed, so that it need not be held in memory.
+pub trait Source {
+    /// Begins to read.
+    ///
+    /// # Errors
+    /// The system's.
+    fn open(&self) -> io::Result<Box<dyn Read + Send + '_>>;
+}
+
+impl Source for &[u8] {
+    fn open(&self) -> io::Result<Box<dyn Read + Send + '_>> {
+        Ok(Box::new(*self))
+    }
+}
+
+impl Source for &Path {
+    fn open(&self) -> io::Result<Box<dyn Read + Send + '_>> {
+        Ok(Box::new(File::open(self)?))
+    }
+}
 
 /// One line of the file.
 #[derive(Clone, Debug, Deserialize)]
@@ -66,10 +90,10 @@ pub struct Imported {
 /// Checks every line without Stripe and without writing. Returns how many lines there are, and the bad ones.
 ///
 /// # Errors
-/// [`FlowError::Refused`] when the file is not CSV with the right header.
-pub fn check(ctx: &Ctx, reader: impl Read) -> Result<Imported> {
+/// [`FlowError::Refused`] when the file cannot be read or is not CSV with the right header.
+pub fn check(ctx: &Ctx, source: &impl Source) -> Result<Imported> {
     let mut imported = Imported::default();
-    let mut csv = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(reader);
+    let mut csv = reader(source)?;
     check_header(&mut csv)?;
     for (index, row) in csv.deserialize::<Line>().enumerate() {
         imported.lines += 1;
@@ -81,6 +105,11 @@ pub fn check(ctx: &Ctx, reader: impl Read) -> Result<Imported> {
         }
     }
     Ok(imported)
+}
+
+fn reader(source: &impl Source) -> Result<csv::Reader<Box<dyn Read + Send + '_>>> {
+    let file = source.open().map_err(|error| FlowError::Refused(format!("cannot be read: {error}")))?;
+    Ok(csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(file))
 }
 
 fn check_header<R: Read>(csv: &mut csv::Reader<R>) -> Result<()> {
@@ -148,55 +177,68 @@ impl Line {
     }
 }
 
-/// Imports a file that [`check`] found good. `progress` hears how many lines are done.
+/// Imports a file that [`check`] found good. `progress` hears how many lines Stripe was asked about.
 ///
 /// Crash: lines are written in groups, each line whole; importing again goes on where it stopped.
 ///
 /// # Errors
-/// [`FlowError::Refused`] naming the line whose card Stripe does not know; groups before it are imported.
-pub async fn import(ctx: &Ctx, reader: impl Read, progress: impl Fn(u64)) -> Result<Imported> {
+/// [`FlowError::Refused`] when the file changes meanwhile; [`FlowError::Stripe`], with nothing written; [`FlowError::Store`].
+pub async fn import(ctx: &Ctx, source: impl Source, progress: impl Fn(u64)) -> Result<Imported> {
+    let (mut imported, cards) = look_up(ctx, &source, progress).await?;
+    if !imported.bad.is_empty() {
+        return Ok(imported);
+    }
+    let mut csv = reader(&source)?;
+    let mut rows = csv.deserialize::<Line>();
+    for cards in cards.chunks(LINES_TOGETHER) {
+        let group = next_group(&mut rows)?;
+        if group.len() != cards.len() {
+            return Err(FlowError::Refused("the file changed while it was imported: import it again".into()));
+        }
+        write_group(ctx, &group, cards, &mut imported).await?;
+    }
+    Ok(imported)
+}
+
+fn next_group<R: Read>(rows: &mut csv::DeserializeRecordsIter<'_, R, Line>) -> Result<Vec<Line>> {
+    rows.take(LINES_TOGETHER).map(|row| row.map_err(|error| FlowError::Refused(csv_reason(&error)))).collect()
+}
+
+/// The card of every line, as Stripe knows it (some 150 bytes a line are held meanwhile), or the lines that have none.
+async fn look_up(ctx: &Ctx, source: &impl Source, progress: impl Fn(u64)) -> Result<(Imported, Vec<Card>)> {
     let mut imported = Imported::default();
-    let mut csv = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(reader);
+    let mut cards = Vec::new();
+    let mut csv = reader(source)?;
     let mut rows = csv.deserialize::<Line>();
     loop {
-        let mut group = Vec::with_capacity(LINES_TOGETHER);
-        for row in rows.by_ref().take(LINES_TOGETHER) {
-            group.push(row.map_err(|error| FlowError::Refused(csv_reason(&error)))?);
-        }
+        let group = next_group(&mut rows)?;
         if group.is_empty() {
-            return Ok(imported);
+            return Ok((imported, cards));
         }
-        let first_line = imported.lines + 2;
-        imported.lines += group.len() as u64;
-        write_group(ctx, group, first_line, &mut imported).await?;
+        let found: Vec<Result<Card, String>> = stream::iter(&group)
+            .map(|line| find_card(ctx, line))
+            .buffered(ctx.config.limits.concurrency)
+            .try_collect()
+            .await?;
+        for card in found {
+            imported.lines += 1;
+            match card {
+                Ok(card) => cards.push(card),
+                Err(reason) if imported.bad.len() < BAD_LINES_MAX => {
+                    imported.bad.push(BadLine { line: imported.lines + 1, reason });
+                }
+                Err(_) => {}
+            }
+        }
         progress(imported.lines);
-        if !imported.bad.is_empty() {
-            return Ok(imported);
-        }
     }
 }
 
-async fn write_group(ctx: &Ctx, group: Vec<Line>, first_line: u64, imported: &mut Imported) -> Result<()> {
+async fn write_group(ctx: &Ctx, group: &[Line], cards: &[Card], imported: &mut Imported) -> Result<()> {
     let now = ctx.now();
-    let looked_up: Vec<(usize, Line, Result<Card, String>)> = stream::iter(group.into_iter().enumerate())
-        .map(|(index, line)| async move {
-            let card = find_card(ctx, &line).await;
-            (index, line, card)
-        })
-        .buffered(ctx.config.limits.concurrency)
-        .collect()
-        .await;
-    let bad =
-        |index: usize, reason: &String| BadLine { line: first_line + index as u64, reason: reason.clone() };
-    imported.bad.extend(
-        looked_up.iter().filter_map(|(index, _, card)| card.as_ref().err().map(|reason| bad(*index, reason))),
-    );
-    if !imported.bad.is_empty() {
-        return Ok(());
-    }
     let mut customers = Vec::new();
     let mut subscriptions = Vec::new();
-    for (_, line, _) in &looked_up {
+    for line in group {
         let id = ctx.instance.customer(&line.customer);
         customers.push(NewCustomer {
             id,
@@ -213,10 +255,8 @@ async fn write_group(ctx: &Ctx, group: Vec<Line>, first_line: u64, imported: &mu
         );
     }
     imported.customers += ctx.store.add_customers(&customers, now).await?;
-    for ((_, line, card), customer) in looked_up.iter().zip(&customers) {
-        if let Ok(card) = card {
-            remember(ctx, line, customer, card, now).await?;
-        }
+    for ((line, card), customer) in group.iter().zip(cards).zip(&customers) {
+        remember(ctx, line, customer, card, now).await?;
     }
     // Last: a subscription that is there has its customer, card and consent.
     imported.subscriptions += ctx.store.add_subscriptions(&subscriptions, now).await?;
@@ -245,20 +285,21 @@ async fn remember(ctx: &Ctx, line: &Line, customer: &NewCustomer, card: &Card, n
     Ok(ctx.store.record_consent(&consent, now).await?)
 }
 
-/// The card of a line, as Stripe knows it: the named one, or the customer's newest.
-async fn find_card(ctx: &Ctx, line: &Line) -> Result<Card, String> {
+/// The card of a line, as Stripe knows it: the named one, or the customer's newest. `Ok(Err(_))`: the line is at fault.
+async fn find_card(ctx: &Ctx, line: &Line) -> Result<Result<Card, String>> {
     let method = if line.payment_method.is_empty() {
-        let cards = ctx.stripe.list_cards(&line.customer).await.map_err(|error| error.to_string())?;
-        cards.into_iter().next().ok_or_else(|| format!("{} has no saved card", line.customer))?
+        ctx.stripe.list_cards(&line.customer).await.map(|cards| cards.into_iter().next())
     } else {
-        ctx.stripe
-            .retrieve_payment_method(&line.payment_method)
-            .await
-            .map_err(|error| error.to_string())?
-            .value
+        ctx.stripe.retrieve_payment_method(&line.payment_method).await.map(|answer| Some(answer.value))
+    };
+    let method = match method {
+        Ok(Some(method)) => method,
+        Ok(None) => return Ok(Err(format!("{} has no saved card", line.customer))),
+        Err(error @ Error::Rejected(_)) if !error.is_auth() => return Ok(Err(error.to_string())),
+        Err(error) => return Err(error.into()),
     };
     if method.customer.as_deref() != Some(line.customer.as_str()) {
-        return Err(format!("{} does not belong to {}", method.id, line.customer));
+        return Ok(Err(format!("{} does not belong to {}", method.id, line.customer)));
     }
-    card_of(&method).ok_or_else(|| format!("{} is no card", method.id))
+    Ok(card_of(&method).ok_or_else(|| format!("{} is no card", method.id)))
 }

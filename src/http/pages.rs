@@ -85,6 +85,14 @@ impl Pages {
         self.render("card_saved.html", locale, &Nothing {})
     }
 
+    /// After leaving Stripe's page unfinished.
+    ///
+    /// # Errors
+    /// See [`Pages::render_pay`].
+    pub fn render_turned_back(&self, locale: &str) -> Result<String, TemplateError> {
+        self.render("turned_back.html", locale, &Nothing {})
+    }
+
     /// After paying.
     ///
     /// # Errors
@@ -131,7 +139,8 @@ impl Pages {
 pub fn write_all(dir: &Path, templates: &Templates) -> io::Result<Vec<PathBuf>> {
     fs::create_dir_all(dir)?;
     let mut files = Vec::new();
-    for stem in ["pay", "save_card", "card_saved", "thanks", "not_found", "too_many", "error"] {
+    for stem in ["pay", "save_card", "card_saved", "turned_back", "thanks", "not_found", "too_many", "error"]
+    {
         for (number, sample) in samples("pages", stem).into_iter().enumerate() {
             let brand: Brand = serde_json::from_value(sample["brand"].clone())?;
             let mut page = sample;

@@ -68,7 +68,8 @@ fn unavailable(http: &Http, token: &str, error: &dyn std::fmt::Display) -> Respo
     http.page(StatusCode::SERVICE_UNAVAILABLE, http.pages.render_error("en", &page))
 }
 
-async fn page(http: &Http, claimed: &Claimed) -> Response {
+/// The page of a charge as it stands.
+pub(super) async fn page(http: &Http, claimed: &Claimed) -> Response {
     let store = &http.ctx.store;
     let customer = match store.find_customer(claimed.charge.customer).await {
         Ok(Some(customer)) => customer,

@@ -7,7 +7,8 @@ use axum::response::Response;
 use serde::Deserialize;
 
 use super::Http;
-use super::pages::{ErrorPage, ThanksPage};
+use super::pages::ThanksPage;
+use crate::billing::charge::State as Charge;
 use crate::flows::enrol::Completed;
 use crate::flows::{enrol, receive};
 
@@ -31,8 +32,7 @@ pub(super) async fn saved(State(http): State<Http>, Query(returned): Query<Retur
     match enrol::complete(&http.ctx, session).await {
         Ok(Completed::Saved) => http.page(StatusCode::OK, http.pages.render_card_saved("en")),
         Ok(Completed::Unknown) => super::pay::not_found(State(http)).await,
-        Ok(Completed::Open | Completed::Expired) => http
-            .page(StatusCode::OK, http.pages.render_error("en", &ErrorPage { path: None, reference: None })),
+        Ok(Completed::Open | Completed::Expired) => canceled(State(http)).await,
         Err(error) => {
             // The event or the next poll completes it.
             tracing::warn!("An enrolment could not be completed on return: {error}");
@@ -43,13 +43,21 @@ pub(super) async fn saved(State(http): State<Http>, Query(returned): Query<Retur
 
 pub(super) async fn paid(State(http): State<Http>, Query(returned): Query<Returned>) -> Response {
     let Some(session) = returned.session() else { return super::pay::not_found(State(http)).await };
-    if let Err(error) = receive::returned(&http.ctx, session).await {
-        // The event or reconcile settles it.
-        tracing::warn!("A payment could not be settled on return: {error}");
+    // Stripe is asked about Sessions that are ours, not about whatever is typed into an address.
+    if let Ok(Some(id)) = http.ctx.store.charge_of_collector(session).await {
+        if let Err(error) = receive::returned(&http.ctx, session).await {
+            // The event or reconcile settles it.
+            tracing::warn!(charge.id = %id, "The payment of charge {id} could not be settled on return: {error}");
+        }
+        if let Ok(Some(found)) = http.ctx.store.find_charge(id).await
+            && matches!(found.charge.state, Charge::Paid { .. })
+        {
+            return super::pay::page(&http, &found).await;
+        }
     }
     http.page(StatusCode::OK, http.pages.render_thanks("en", &ThanksPage { path: None }))
 }
 
 pub(super) async fn canceled(State(http): State<Http>) -> Response {
-    http.page(StatusCode::OK, http.pages.render_error("en", &ErrorPage { path: None, reference: None }))
+    http.page(StatusCode::OK, http.pages.render_turned_back("en"))
 }

@@ -183,9 +183,10 @@ fn saved_cards(state: &State, session: &Session) -> Value {
 }
 
 fn submit(state: &mut State, id: &str, fields: &Fields) -> Response {
+    // Whoever types a number means it, though a saved card was chosen before.
     let chosen = fields.get("saved").filter(|saved| saved != "new");
     let entry = CardEntry {
-        card: chosen.or_else(|| fields.get("card")).unwrap_or_default(),
+        card: fields.get("card").or(chosen).unwrap_or_default(),
         expiry: fields.get("exp"),
         cvc: fields.get("cvc"),
         email: fields.get("email"),

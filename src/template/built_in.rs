@@ -42,5 +42,6 @@ pub(super) const TEMPLATES: &[(&str, &str)] = &[
     ("pages/en/save_card.html", include_str!("../http/pages/en/save_card.html")),
     ("pages/en/thanks.html", include_str!("../http/pages/en/thanks.html")),
     ("pages/en/too_many.html", include_str!("../http/pages/en/too_many.html")),
+    ("pages/en/turned_back.html", include_str!("../http/pages/en/turned_back.html")),
     ("pages/en/words.html", include_str!("../http/pages/en/words.html")),
 ];

@@ -30,6 +30,7 @@ fn all_pages() -> Vec<(String, String)> {
     let error = ErrorPage { path: path.clone(), reference: None };
     all.extend([
         ("card_saved".to_owned(), pages.render_card_saved("en").unwrap()),
+        ("turned_back".to_owned(), pages.render_turned_back("en").unwrap()),
         ("thanks".to_owned(), pages.render_thanks("de-AT", &ThanksPage { path }).unwrap()),
         ("not_found".to_owned(), pages.render_not_found("en").unwrap()),
         ("too_many".to_owned(), pages.render_too_many("en").unwrap()),
