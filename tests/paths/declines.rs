@@ -55,7 +55,7 @@ async fn a_card_that_only_the_customer_can_mend_is_not_tried_again() {
         ("restricted_card", "failed"),
     ] {
         let (scene, _) = Scene::scripted(&format!("{code}, ok")).await;
-        scene.days(20).await;
+        scene.weeks(3).await;
         assert_eq!(scene.tries(), [format!("declined, {code}")], "{code}: tried again by machine");
         assert_eq!(scene.letters()[0], mail, "{code}");
         let at_once = scene.customer_mails()[0].date.as_second() - scene.books().charges[0].created;
@@ -112,7 +112,7 @@ async fn what_is_ours_to_mend_is_told_to_the_operator_and_to_no_customer() {
 async fn a_withdrawn_permission_stops_the_whole_series() {
     for code in ["revocation_of_all_authorizations", "revocation_of_authorization", "stop_payment_order"] {
         let (scene, ann) = Scene::scripted(&format!("{code}, ok")).await;
-        scene.days(40).await;
+        scene.weeks(6).await;
         assert_eq!(
             scene.tries(),
             [format!("declined, {code}")],
@@ -129,7 +129,7 @@ async fn the_card_networks_limits_hold_whatever_the_ladder_says() {
     let scene = Scene::laddered(&ladder).await;
     let ann = scene.person("ann", "pm_card_visa", "basic", crate::DUE).await;
     scene.world.sandbox.script_card(&ann.card, "insufficient_funds").unwrap();
-    scene.days(29).await;
+    scene.weeks(4).await;
     let tries: Vec<i64> = scene.books().charges.iter().map(|charge| charge.created).collect();
     for (most, days) in [(1, 1), (3, 7), (8, 30)] {
         for start in &tries {

@@ -35,6 +35,8 @@ async fn whatever_happens_to_a_retry_it_collects_once_and_mails_as_if_nothing_ha
         assert_eq!(scene.times_collected(), 1, "{effect}: {:?}", scene.story());
         assert_eq!(scene.letters(), ["failed", "thank you"], "{effect}");
         assert_eq!(scene.tries().len(), 2, "{effect}: a retry was sent that was none: {:?}", scene.story());
+        let declines = scene.charge().await.charge.dunning.map(|dunning| dunning.declines);
+        assert_eq!(declines, Some(1), "{effect}: the first decline was counted again");
         scene.agree().await;
     }
 }

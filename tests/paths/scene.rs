@@ -180,6 +180,12 @@ impl Scene {
         self.until(&end.to_string(), Duration::from_secs(3600)).await
     }
 
+    /// Ticks every six hours.
+    pub async fn weeks(&self, weeks: i64) -> Report {
+        let end = self.now().checked_add(jiff::SignedDuration::from_hours(7 * 24 * weeks)).unwrap();
+        self.until(&end.to_string(), Duration::from_secs(6 * 3600)).await
+    }
+
     /// Ticks every five minutes.
     pub async fn hours(&self, hours: i64) -> Report {
         let end = self.now().checked_add(jiff::SignedDuration::from_hours(hours)).unwrap();

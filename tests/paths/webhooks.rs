@@ -23,7 +23,7 @@ async fn story_under(rules: WebhookRules) -> Vec<String> {
     let web = Web::open(&scene).await;
     let session = web.click(&scene.token()).await.session();
     scene.world.sandbox.complete_session(&session, "pm_card_mastercard").unwrap();
-    scene.days(31).await;
+    scene.weeks(5).await;
     assert_eq!(scene.states().await, ["paid", "paid"]);
     assert!(scene.alarms().is_empty(), "{:?}", scene.alarms());
     scene.agree().await;
