@@ -90,7 +90,7 @@ impl Scene {
 
     /// How often the operator was told of a halt.
     fn alarms(&self) -> usize {
-        let of_halt = |mail: &Mail| mail.to.email() == OPERATOR && mail.text.contains("halted");
+        let of_halt = |mail: &Mail| mail.to.email() == OPERATOR && mail.text.contains("nothing is charged");
         self.mails.mails().iter().filter(|mail| of_halt(mail)).count()
     }
 

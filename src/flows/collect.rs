@@ -28,7 +28,7 @@ use crate::billing::charge::{Charge, CollectorKind, End, Operation, Work};
 use crate::billing::decline::Decline;
 use crate::billing::subscription::SubscriptionState;
 use crate::config::Preflight;
-use crate::store::{Claimed, NewAttempt, Prepared, Settlement};
+use crate::store::{Claimed, NewAttempt, OutboxInsert, Prepared, Settlement};
 use crate::stripe::payment_intents::{
     ConfirmOffSession, CreateOffSession, PaymentIntent, PaymentIntentStatus,
 };
@@ -288,6 +288,14 @@ async fn look_first(ctx: &Ctx, claimed: Vec<Claimed>, report: &mut Report) -> Re
                 report.count("not_looked_up");
                 if error.is_auth() {
                     report.stopped = Some(error.to_string());
+                } else if let Error::Rejected(rejection) = &error {
+                    // It will be refused tomorrow too, and without a look nothing is charged: a person must know.
+                    let text = format!("charge {} cannot be collected: {rejection}", one.charge.id);
+                    let alarm =
+                        OutboxInsert::alarm(one.charge.id.to_string(), "preflight", text.clone(), now);
+                    ctx.store.promise(&[alarm]).await?;
+                    report.problem(text);
+                    rails::refused(ctx, rejection.error.codes(), report).await?;
                 }
                 ctx.store.release_charge(&one.charge, now.checked_add(CLOSE_AGAIN).ok()).await?;
             }

@@ -16,7 +16,7 @@ use crate::billing::charge::{Charge, State};
 use crate::billing::ids::{ChargeId, CustomerId, SubscriptionId};
 use crate::billing::subscription::{Frozen, SubscriptionState};
 use crate::store::{
-    Customer, Enrolment, NewCharge, NewConsent, NewCustomer, NewEnrolment, NewSubscription, Subscription,
+    Customer, Enrolment, NewCharge, NewCustomer, NewEnrolment, NewSubscription, Subscription,
 };
 use crate::stripe::checkout::{CreateSetupSession, SessionPage, SessionStatus};
 use crate::stripe::customers::CustomerFields;
@@ -302,7 +302,7 @@ pub async fn complete(ctx: &Ctx, session_id: &str) -> Result<Completed> {
     ctx.store.set_default_card(customer.customer_id(), &card).await?;
     let setup_intent = setup.map(|setup| setup.id.clone());
     let mandate = setup.and_then(|setup| setup.mandate.clone());
-    record(ctx, &enrolment, &customer, session_id, setup_intent, mandate, &method).await?;
+    super::consent::record(ctx, &enrolment, &customer, session_id, setup_intent, mandate, &method).await?;
     if let Some(id) = enrolment.subscription_id.as_deref().and_then(|id| id.parse().ok()) {
         activate(ctx, id).await?;
     }
@@ -319,31 +319,6 @@ async fn attached(ctx: &Ctx, customer: &Customer, method: &PaymentMethod) -> Res
     let body = AttachPaymentMethod { customer: &customer.stripe_customer }.encode();
     let key = format!("recurd:{}:attach:{}:{}", ctx.instance, method.id, customer.id);
     Ok(ctx.stripe.attach_payment_method(&method.id, body, &key).await?.value)
-}
-
-async fn record(
-    ctx: &Ctx,
-    enrolment: &Enrolment,
-    customer: &Customer,
-    session: &str,
-    setup_intent: Option<String>,
-    mandate: Option<String>,
-    method: &PaymentMethod,
-) -> Result<()> {
-    let consent = NewConsent {
-        id: Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("consent {session}").as_bytes()),
-        customer: customer.customer_id(),
-        subscription: enrolment.subscription_id.as_deref().and_then(|id| id.parse().ok()),
-        given_at: ctx.now(),
-        how: "checkout",
-        text_sha256: hash(&enrolment.consent_text),
-        text: enrolment.consent_text.clone(),
-        session: Some(session.to_owned()),
-        setup_intent,
-        payment_method: Some(method.id.clone()),
-        mandate,
-    };
-    Ok(ctx.store.record_consent(&consent, ctx.now()).await?)
 }
 
 /// Asks after enrolments that neither an event nor the customer has completed.

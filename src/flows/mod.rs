@@ -4,6 +4,7 @@
 mod answers;
 mod close;
 pub mod collect;
+mod consent;
 pub mod dun;
 pub mod enrol;
 pub mod guard;

@@ -73,6 +73,9 @@ async fn mail(ctx: &Ctx, item: &OutboxItem, report: &mut Report) -> Result<Outbo
     if kind == MailKind::Recovered && !ctx.store.was_dunned(id).await? {
         return Ok(OutboxResult::Dropped("the customer never heard of the decline".into()));
     }
+    if let Some(why) = customer.hold_why.as_deref().filter(|_| kind.asks_for_money()) {
+        return Ok(OutboxResult::Dropped(format!("nothing may be charged to the customer: {why}")));
+    }
     if customer.mail_state == "dead" {
         return Ok(OutboxResult::Failed("the customer's address takes no mail".into()));
     }
@@ -235,6 +238,9 @@ async fn adopt_card(ctx: &Ctx, item: &OutboxItem) -> Result<OutboxResult> {
         return Ok(OutboxResult::Dropped(format!("{} is no card", method.id)));
     };
     ctx.store.set_default_card(customer, &card).await?;
+    if let Some(charge) = item.charge {
+        super::consent::record_paid(ctx, customer, charge, &card).await?;
+    }
     super::enrol::activate_paid(ctx, item.charge).await?;
     Ok(OutboxResult::Done)
 }

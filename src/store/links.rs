@@ -60,6 +60,16 @@ impl Store {
         Ok(on_db!(self, db => sqlx::query_as(FIND).bind(charge.to_string()).fetch_optional(db).await?))
     }
 
+    /// The Checkout Session that paid a charge, with the request that made it.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Database`].
+    pub async fn paid_page(&self, charge: ChargeId) -> Result<Option<(String, String)>> {
+        const FIND: &str = "SELECT stripe_id, body FROM collector WHERE charge_id = $1 AND kind = 'checkout_session' \
+            AND state = 'paid' AND stripe_id IS NOT NULL AND body IS NOT NULL";
+        Ok(on_db!(self, db => sqlx::query_as(FIND).bind(charge.to_string()).fetch_optional(db).await?))
+    }
+
     /// The charge that a Checkout Session or PaymentIntent of ours belongs to.
     ///
     /// # Errors

@@ -18,6 +18,8 @@ const CREATE: Endpoint = Endpoint("POST /v1/checkout/sessions");
 const EXPIRE: Endpoint = Endpoint("POST /v1/checkout/sessions/{id}/expire");
 const RETRIEVE: Endpoint = Endpoint("GET /v1/checkout/sessions/{id}");
 const LIST: Endpoint = Endpoint("GET /v1/checkout/sessions");
+/// The text above the page's button.
+const SUBMIT_MESSAGE: &str = "custom_text[submit][message]";
 
 open_enum! {
     /// Whether the page still works.
@@ -151,7 +153,7 @@ impl SessionPage<'_> {
             .maybe("cancel_url", self.cancel_url)
             .maybe("locale", self.locale)
             .instant("expires_at", self.expires_at)
-            .maybe("custom_text[submit][message]", self.submit_message)
+            .maybe(SUBMIT_MESSAGE, self.submit_message)
             .metadata("metadata", self.metadata)
     }
 }
@@ -178,6 +180,13 @@ impl CreateSetupSession<'_> {
             .metadata("setup_intent_data[metadata]", self.page.metadata)
             .encode()
     }
+}
+
+/// What stood above the button of a page, from the body that made it.
+#[must_use]
+pub fn submit_message(body: &str) -> Option<String> {
+    let mut fields = form_urlencoded::parse(body.as_bytes());
+    fields.find_map(|(name, text)| (name == SUBMIT_MESSAGE).then(|| text.into_owned()))
 }
 
 /// The body of a page that collects one exact amount by hand and saves the card used for the next periods.

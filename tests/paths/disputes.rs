@@ -42,9 +42,11 @@ async fn a_retry_is_held_too() {
     scene.world.sandbox.script_card(&ann.card, "ok, insufficient_funds, ok").unwrap();
     scene.until("2026-01-05T11:00:00Z", std::time::Duration::from_secs(60)).await;
     assert_eq!(scene.tries(), ["paid", "declined, insufficient_funds"]);
+    let asked = scene.letters().len();
     scene.world.sandbox.dispute(&scene.books().charges[0].id);
     scene.days(6).await;
     assert_eq!(scene.tries().len(), 2, "{:?}", scene.story());
+    assert_eq!(scene.letters().len(), asked, "nobody who disputes is asked for money: {:?}", scene.letters());
 }
 
 #[tokio::test]

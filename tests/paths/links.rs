@@ -325,3 +325,15 @@ async fn a_page_of_a_canceled_subscription_is_closed() {
     scene.days(5).await;
     assert_eq!((scene.states().await, scene.times_collected()), (vec!["canceled"], 0));
 }
+
+#[tokio::test]
+async fn a_card_saved_by_paying_leaves_a_consent_on_record() {
+    let (scene, web) = declined().await;
+    let page = web.click(&scene.token()).await.session();
+    scene.world.sandbox.complete_session(&page, "pm_card_mastercard").unwrap();
+    scene.days(1).await;
+    assert_eq!(scene.state().await.as_str(), "paid");
+    let kept = "SELECT COUNT(*) FROM consent WHERE how = 'checkout' AND session_id LIKE 'cs_test_%' \
+        AND text LIKE 'I allow%' AND payment_method IS NOT NULL AND subscription_id IS NOT NULL";
+    assert_eq!(scene.number(kept).await, 1);
+}
