@@ -72,7 +72,7 @@ pub async fn run_once(ctx: &Ctx, limit: usize) -> Result<Report> {
     let (now, lease) = (ctx.now(), ctx.lease_until());
     let claimed = ctx.store.claim_charges(Work::Collect, &ctx.worker, now, lease, limit).await?;
     report.taken = claimed.len() as u64;
-    let mut waiting = claimed.into_iter().peekable();
+    let mut waiting = ctx.in_time(claimed, now).await?.into_iter().peekable();
     while waiting.peek().is_some() && report.stopped.is_none() {
         let group: Vec<Claimed> = waiting.by_ref().take(SEND_TOGETHER_MAX).collect();
         collect(ctx, group, &mut report).await?;

@@ -31,7 +31,7 @@ use crate::billing::plan::Terms;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::mail::Mailer;
-use crate::store::{OutboxInsert, Store, StoreError};
+use crate::store::{Claimed, OutboxInsert, Store, StoreError};
 use crate::stripe::Client;
 use crate::template::Templates;
 
@@ -155,6 +155,17 @@ impl Ctx {
             }
         }
         Err(FlowError::NoPlan(key.0, revision))
+    }
+
+    /// Those whose time has come by their own state. A lease that a dead worker left behind wakes a charge early: it
+    /// goes back to sleep.
+    async fn in_time(&self, claimed: Vec<Claimed>, now: Timestamp) -> Result<Vec<Claimed>> {
+        let is_due = |one: &Claimed| one.charge.wake().is_none_or(|(_, at)| at <= now);
+        let (due, early): (Vec<_>, Vec<_>) = claimed.into_iter().partition(is_due);
+        for one in early {
+            self.store.release_charge(&one.charge, None).await?;
+        }
+        Ok(due)
     }
 
     /// How many requests one worker has under way at once.

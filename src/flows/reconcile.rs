@@ -21,10 +21,10 @@ const ASK_AGAIN_SECS: u64 = 120;
 /// [`super::FlowError::Store`].
 pub async fn run_once(ctx: &Ctx, limit: usize) -> Result<Report> {
     let mut report = Report::default();
-    let claimed =
-        ctx.store.claim_charges(Work::Reconcile, &ctx.worker, ctx.now(), ctx.lease_until(), limit).await?;
+    let (now, lease) = (ctx.now(), ctx.lease_until());
+    let claimed = ctx.store.claim_charges(Work::Reconcile, &ctx.worker, now, lease, limit).await?;
     report.taken = claimed.len() as u64;
-    for one in &claimed {
+    for one in &ctx.in_time(claimed, now).await? {
         if let Err(error) = reconcile(ctx, one, &mut report).await {
             report.problem(format!("charge {}: {error}", one.charge.id));
             rest(ctx, one).await?;
