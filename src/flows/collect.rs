@@ -21,7 +21,7 @@ use super::answers::{
 };
 use super::close::{Closed, close};
 use super::rails;
-use super::settle::{Trace, commit, decide, settle_one, start};
+use super::settle::{Trace, commit, decide, next_try, settle_one, start};
 use super::{Ctx, Report, Result};
 use crate::billing::apply::{Event, Outcome};
 use crate::billing::charge::{Charge, CollectorKind, End, Operation, Work};
@@ -248,6 +248,15 @@ async fn may_be_collected(ctx: &Ctx, claimed: &mut Claimed, report: &mut Report)
         ctx.store.release_charge(&claimed.charge, rest).await?;
         report.count("on_hold");
         return Ok(false);
+    }
+    // Planned by an operator, or before another charge on the same card was declined: the ceilings hold for both.
+    if claimed.charge.dunning.is_some() && claimed.charge.open_attempt().is_none() {
+        let allowed = next_try(ctx, claimed, now).await?;
+        if allowed.is_none_or(|at| at > now) {
+            ctx.store.release_charge(&claimed.charge, allowed.or(rest)).await?;
+            report.count("too_soon");
+            return Ok(false);
+        }
     }
     let session = claimed.charge.collector.clone().filter(|one| one.kind == CollectorKind::CheckoutSession);
     let Some(collector) = session else { return Ok(true) };

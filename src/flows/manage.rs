@@ -3,7 +3,7 @@
 
 use jiff::Timestamp;
 
-use super::settle::{Trace, settle_one};
+use super::settle::{Trace, next_try, settle_one};
 use super::{Ctx, FlowError, Report, Result};
 use crate::billing::apply::Event;
 use crate::billing::charge::{Charge, End, State};
@@ -127,6 +127,18 @@ pub async fn command(
         ChargeCommand::MarkPaid => (Event::Stop(End::PaidOutside), "mark-paid"),
     };
     let claimed = claim(ctx, id).await?;
+    if command == ChargeCommand::CollectNow && claimed.charge.dunning.is_some() {
+        let allowed = next_try(ctx, &claimed, ctx.now()).await?;
+        if allowed.is_none_or(|at| at > ctx.now()) {
+            ctx.store.release_charge(&claimed.charge, None).await?;
+            return Err(FlowError::Refused(match allowed {
+                Some(at) => format!("charge {id}: the card networks allow the next try at {at}"),
+                None => {
+                    format!("charge {id}: this card may not be tried again; the customer has a link to pay")
+                }
+            }));
+        }
+    }
     let mut report = Report::default();
     if !settle_one(ctx, &claimed, &event, Trace::default(), &mut report).await? {
         let state = claimed.charge.state.as_str();
