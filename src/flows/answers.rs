@@ -170,7 +170,16 @@ pub(super) fn event_of_session(
         (SessionStatus::Complete, PaymentStatus::Paid) => {
             Some(Event::Paid(session_receipt(claimed, session, now)?))
         }
-        (SessionStatus::Complete, _) => Some(Event::Pending),
+        (SessionStatus::Complete, _) => {
+            // The bank's answer came later, and it was no: nobody can pay on this page again.
+            let intent = session.payment_intent.as_ref().and_then(|intent| intent.object());
+            match intent.map(|intent| &intent.status) {
+                Some(PaymentIntentStatus::RequiresPaymentMethod | PaymentIntentStatus::Canceled) => {
+                    Some(Event::CollectorDead)
+                }
+                _ => Some(Event::Pending),
+            }
+        }
         (SessionStatus::Expired, _) => {
             // Expired while the customer was confirming: only a dead PaymentIntent proves the Session dead.
             let intent = session.payment_intent.as_ref().and_then(|intent| intent.object());

@@ -365,14 +365,23 @@ async fn find_forgotten(ctx: &Ctx, claimed: &Claimed) -> Result<Option<Event>, E
     for session in
         sessions.iter().filter(|one| one.metadata.get(CHARGE) == Some(&claimed.charge.id.to_string()))
     {
-        if let Some(event @ (Event::Paid(_) | Event::Pending)) = event_of_session(claimed, session, now) {
-            return Ok(Some(event));
+        // A list of Sessions does not show their PaymentIntents; the list before it does.
+        let page_intent = session.payment_intent.as_ref().map(|one| one.id());
+        let has_failed = ours.iter().any(|one| {
+            Some(one.id.as_str()) == page_intent && one.status == PaymentIntentStatus::RequiresPaymentMethod
+        });
+        match event_of_session(claimed, session, now) {
+            Some(Event::Pending) if has_failed => continue,
+            Some(event @ (Event::Paid(_) | Event::Pending)) => return Ok(Some(event)),
+            _ => {}
         }
         if session.status == Some(crate::stripe::checkout::SessionStatus::Open) {
             expire_stranger(ctx, &session.id).await?;
         }
     }
-    let open = ours.iter().find(|intent| intent.status != PaymentIntentStatus::Canceled);
+    // A page's own PaymentIntent is confirmed on the page only.
+    let machine = |intent: &PaymentIntent| intent.metadata.get(ATTEMPT).is_none_or(|one| one != "link");
+    let open = ours.iter().find(|one| one.status != PaymentIntentStatus::Canceled && machine(one));
     Ok(open.map(|intent| {
         let number_in =
             |name: &str| intent.metadata.get(name).and_then(|text| text.parse().ok()).unwrap_or(1);
