@@ -6,10 +6,12 @@ use serde::Serialize;
 use sqlx::FromRow;
 
 use super::charges::{INSERT_CHARGES, NewCharge, insert_rows, json, uuid_range};
+use super::outbox::{INSERT_OUTBOX, OutboxInsert};
 use super::rows::{damaged, small};
 use super::sql::{batch, in_tx, on_db};
 use super::{Result, Store};
 use crate::billing::apply::Effect;
+use crate::billing::charge::State;
 use crate::billing::dunning::Finally;
 use crate::billing::ids::{CustomerId, SubscriptionId};
 use crate::billing::subscription::{Frozen, SubscriptionState};
@@ -260,7 +262,8 @@ impl Store {
                 now: now.as_second(),
             })
             .collect();
-        let (advance, insert) = (self.text(ADVANCE), self.text(INSERT_CHARGES));
+        let (advance, insert, promise) =
+            (self.text(ADVANCE), self.text(INSERT_CHARGES), self.text(INSERT_OUTBOX));
         // Two workers with the same subscriptions lock them in the same order, so neither waits for the other.
         advances.sort_unstable_by_key(|one| one.id);
         let advances = json(&advances);
@@ -273,7 +276,12 @@ impl Store {
                 .flat_map(|one| one.charges.iter().cloned())
                 .collect();
             let rows = insert_rows(&charges, now);
-            sqlx::query(insert).bind(&rows).execute(tx).await?.rows_affected()
+            let inserted = sqlx::query(insert).bind(&rows).execute(&mut *tx).await?.rows_affected();
+            let alarms: Vec<OutboxInsert> = charges.iter().filter_map(|new| needs_a_person(new, now)).collect();
+            if !alarms.is_empty() {
+                sqlx::query(promise).bind(json(&alarms)).execute(tx).await?;
+            }
+            inserted
         });
         Ok(inserted)
     }
@@ -353,6 +361,13 @@ impl Store {
         });
         Ok(changed == 1)
     }
+}
+
+/// A charge that begins with a question is one the operator must hear of.
+fn needs_a_person(new: &NewCharge, now: Timestamp) -> Option<OutboxInsert> {
+    let State::NeedsReview { why, .. } = &new.charge.state else { return None };
+    let text = format!("charge {} needs a person: {why}", new.charge.id);
+    Some(OutboxInsert::alarm(new.charge.id.to_string(), "review-0", text, now))
 }
 
 fn secs_of_day(time: Time) -> i64 {
