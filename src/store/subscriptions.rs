@@ -343,9 +343,14 @@ impl Store {
     ) -> Result<bool> {
         const CHANGE: &str = "UPDATE subscription SET state = $2, next_due_at = $3, end_reason = $4, ended_at = $5 \
             WHERE id = $1 AND state IN ($6, $7, $8)";
+        // A worker that claimed a charge before decided on what was true then: it loses the guard, and writes nothing.
+        const BREAK_CLAIMS: &str = "UPDATE charge SET version = version + 1 WHERE subscription_id = $1 AND state IN ('due', 'past_due')";
         let ended = matches!(to, SubscriptionState::Canceled | SubscriptionState::Completed);
         let from = |index: usize| from.get(index).or(from.first()).map_or("", |state| state.as_str());
-        let changed = on_db!(self, db => {
+        let changed = in_tx!(self, tx => {
+            if to != SubscriptionState::Active {
+                sqlx::query(BREAK_CLAIMS).bind(id.to_string()).execute(&mut *tx).await?;
+            }
             sqlx::query(CHANGE)
                 .bind(id.to_string())
                 .bind(to.as_str())
@@ -355,7 +360,7 @@ impl Store {
                 .bind(from(0))
                 .bind(from(1))
                 .bind(from(2))
-                .execute(db)
+                .execute(tx)
                 .await?
                 .rows_affected()
         });
