@@ -172,19 +172,25 @@ async fn send(
     })
 }
 
+fn local_failure(text: String) -> crate::mail::Failure {
+    crate::mail::Failure {
+        stage: crate::mail::Stage::Local,
+        code: None,
+        enhanced: None,
+        text,
+        address_is_dead: false,
+        needs_operator: true,
+    }
+}
+
 /// One Message-ID per promise, also after a restore: a mail sent twice can be recognised.
 async fn deliver(ctx: &Ctx, item: &OutboxItem, to: Mailbox, letter: Letter) -> Result<(), SendError> {
     let domain = ctx.head.from.email().rsplit('@').next().unwrap_or("localhost").to_owned();
-    let unwritable = |text: String| {
-        SendError::Permanent(crate::mail::Failure {
-            stage: crate::mail::Stage::Local,
-            code: None,
-            enhanced: None,
-            text,
-            address_is_dead: false,
-            needs_operator: true,
-        })
-    };
+    if ctx.now() >= item.leased_until {
+        // We slept, or the mail server was slow with those before: somebody else may have sent it by now.
+        return Err(SendError::Temporary(local_failure("the lease on this mail is over".to_owned())));
+    }
+    let unwritable = |text: String| SendError::Permanent(local_failure(text));
     let id =
         MessageId::new(&format!("<{}@{domain}>", item.id)).map_err(|error| unwritable(error.to_string()))?;
     let mail = Mail::new(id, ctx.head.from.clone(), to, letter, ctx.clock.now());
@@ -295,6 +301,7 @@ pub async fn mail_enrolment(ctx: &Ctx, customer: &Customer, url: &str, id: uuid:
         tries: 1,
         unknowns: 0,
         created_at: ctx.now(),
+        leased_until: Timestamp::MAX,
     };
     deliver(ctx, &item, to, letter).await.map_err(|error| refuse(error.to_string()))
 }
