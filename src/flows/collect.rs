@@ -72,6 +72,7 @@ pub async fn run_once(ctx: &Ctx, limit: usize) -> Result<Report> {
     let (now, lease) = (ctx.now(), ctx.lease_until());
     let claimed = ctx.store.claim_charges(Work::Collect, &ctx.worker, now, lease, limit).await?;
     report.taken = claimed.len() as u64;
+    failpoint!("P3..P4");
     let mut waiting = ctx.in_time(claimed, now).await?.into_iter().peekable();
     while waiting.peek().is_some() && report.stopped.is_none() {
         let group: Vec<Claimed> = waiting.by_ref().take(SEND_TOGETHER_MAX).collect();
@@ -101,6 +102,10 @@ async fn collect(ctx: &Ctx, group: Vec<Claimed>, report: &mut Report) -> Result<
         }
         return Ok(());
     }
+    if unknown_to_stripe.is_empty() {
+        return Ok(());
+    }
+    failpoint!("P4..P5");
     let (admitted, limit) = rails::admit(ctx, unknown_to_stripe).await?;
     let marked_at = ctx.now();
     let ready = write_down(ctx, admitted, report, marked_at).await?;
@@ -125,6 +130,9 @@ async fn write_down(
             settlements.push(settlement);
             ready.push(written);
         }
+    }
+    if mutant!(SendBeforeRecord) {
+        return Ok(ready);
     }
     let settled = ctx.store.settle(&settlements, now).await?;
     ready.retain(|one| !settled.lost.contains(&one.claimed.charge.id));
@@ -209,8 +217,9 @@ fn request(
                 (ATTEMPT, number.as_str()),
             ];
             let metadata: Vec<_> = metadata.into_iter().filter(|(_, value)| !value.is_empty()).collect();
+            let wrong = mutant!(AmountTwice).then(|| charge.amount.times(2).ok()).flatten();
             let body = CreateOffSession {
-                amount: charge.amount,
+                amount: wrong.unwrap_or(charge.amount),
                 customer: &claimed.stripe_customer,
                 payment_method,
                 description: Some(&charge.description),
@@ -232,7 +241,7 @@ fn request(
 async fn may_be_collected(ctx: &Ctx, claimed: &mut Claimed, report: &mut Report) -> Result<bool> {
     let now = ctx.now();
     let rest = now.checked_add(REST).ok();
-    match claimed.subscription_state {
+    match claimed.subscription_state.filter(|_| !mutant!(CancelIgnored)) {
         Some(SubscriptionState::Canceled) => {
             settle_one(ctx, claimed, &Event::Stop(End::Canceled), Trace::default(), report).await?;
             return Ok(false);
@@ -244,13 +253,16 @@ async fn may_be_collected(ctx: &Ctx, claimed: &mut Claimed, report: &mut Report)
         }
         Some(SubscriptionState::Active | SubscriptionState::Completed) | None => {}
     }
-    if claimed.hold_why.is_some() {
+    if claimed.hold_why.is_some() && !mutant!(HoldIgnored) {
         ctx.store.release_charge(&claimed.charge, rest).await?;
         report.count("on_hold");
         return Ok(false);
     }
     // Planned by an operator, or before another charge on the same card was declined: the ceilings hold for both.
-    if claimed.charge.dunning.is_some() && claimed.charge.open_attempt().is_none() {
+    if claimed.charge.dunning.is_some()
+        && claimed.charge.open_attempt().is_none()
+        && !mutant!(RulesLookedAtOnce)
+    {
         let allowed = next_try(ctx, claimed, now).await?;
         if allowed.is_none_or(|at| at > now) {
             ctx.store.release_charge(&claimed.charge, allowed.or(rest)).await?;
@@ -260,7 +272,9 @@ async fn may_be_collected(ctx: &Ctx, claimed: &mut Claimed, report: &mut Report)
     }
     let session = claimed.charge.collector.clone().filter(|one| one.kind == CollectorKind::CheckoutSession);
     let Some(collector) = session else { return Ok(true) };
-    match close(ctx, claimed, &collector).await? {
+    let closed = close(ctx, claimed, &collector).await?;
+    failpoint!("page closed..settled");
+    match closed {
         Closed::Event(event) => {
             settle_one(ctx, claimed, &event, Trace::default(), report).await?;
         }
@@ -341,6 +355,7 @@ async fn adopt(ctx: &Ctx, claimed: Claimed, event: &Event, report: &mut Report) 
             return Ok(());
         }
         claimed.charge = charge;
+        failpoint!("adopting..settled");
     }
     settle_one(ctx, &claimed, event, Trace::default(), report).await?;
     Ok(())
@@ -407,7 +422,9 @@ pub(super) fn look_since(claimed: &Claimed) -> Timestamp {
 
 /// Sends a group, and settles outcomes as they come.
 async fn send_all(ctx: &Ctx, group: Vec<Ready>, report: &mut Report, marked_at: Timestamp) -> Result<()> {
-    let client = ctx.stripe.not_after(marked_at.checked_add(MARK_AGE_MAX).unwrap_or(marked_at));
+    failpoint!("P6..P7");
+    let age_max = if mutant!(ZombieSends) { Duration::from_secs(400 * 86_400) } else { MARK_AGE_MAX };
+    let client = ctx.stripe.not_after(marked_at.checked_add(age_max).unwrap_or(marked_at));
     let mut answers = stream::iter(group)
         .map(|one| {
             let client = client.clone();
@@ -462,6 +479,7 @@ async fn settle_answers(
     answers: Vec<(Ready, Result<Answer<PaymentIntent>, Error>)>,
     report: &mut Report,
 ) -> Result<()> {
+    failpoint!("P9..P10");
     let now = ctx.now();
     let mut settlements = Vec::with_capacity(answers.len());
     for (one, result) in answers {
@@ -517,7 +535,14 @@ pub(super) async fn resend(
         return Ok(None);
     }
     let now = ctx.now();
-    let Some(request) = claimed.prepared.clone() else { return Ok(None) };
+    let Some(mut request) = claimed.prepared.clone() else { return Ok(None) };
+    if mutant!(KeyHoldsTheTime) {
+        request.key.push_str(&format!(":{}", now.as_second()));
+    }
+    if mutant!(BodyWrittenAnew) {
+        request.body =
+            request.body.replace(&request.payment_method, claimed.payment_method.as_deref().unwrap_or(""));
+    }
     let Ok(settlement) = decide(ctx, claimed, &Event::Sending, Trace::default(), now).await? else {
         return Ok(None);
     };
@@ -527,6 +552,7 @@ pub(super) async fn resend(
         report.count("changed_meanwhile");
         return Ok(None);
     }
+    failpoint!("P6..P7 again");
     let Some(attempt) = claimed.charge.open_attempt() else { return Ok(None) };
     let confirms = attempt.operation == Operation::Confirm;
     let stripe_intent = living_intent(&claimed.charge).filter(|_| confirms);

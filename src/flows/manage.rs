@@ -26,6 +26,7 @@ pub async fn cancel(ctx: &Ctx, id: SubscriptionId, who: &str, why: &str) -> Resu
     if !ctx.store.change_subscription(id, &[Active, Paused, Pending], Canceled, None, Some(why), now).await? {
         return Err(ended(ctx, id).await);
     }
+    failpoint!("subscription canceled");
     ctx.store.audit(who, "cancel", &id.to_string(), why, now).await?;
     let mut report = Report::default();
     let filter = ChargeFilter { subscription: Some(id), limit: OPEN_MAX, ..ChargeFilter::default() };
@@ -127,9 +128,10 @@ pub async fn command(
         ChargeCommand::MarkPaid => (Event::Stop(End::PaidOutside), "mark-paid"),
     };
     let claimed = claim(ctx, id).await?;
+    failpoint!("command claimed");
     if command == ChargeCommand::CollectNow && claimed.charge.dunning.is_some() {
         let allowed = next_try(ctx, &claimed, ctx.now()).await?;
-        if allowed.is_none_or(|at| at > ctx.now()) {
+        if allowed.is_none_or(|at| at > ctx.now()) && !mutant!(RulesLookedAtOnce) {
             ctx.store.release_charge(&claimed.charge, None).await?;
             return Err(FlowError::Refused(match allowed {
                 Some(at) => format!("charge {id}: the card networks allow the next try at {at}"),
@@ -144,6 +146,7 @@ pub async fn command(
         let state = claimed.charge.state.as_str();
         return Err(FlowError::Refused(format!("charge {id} is {state}: {what} changes nothing")));
     }
+    failpoint!("commanded..audited");
     ctx.store.audit(who, what, &id.to_string(), why, ctx.now()).await?;
     Ok(report)
 }

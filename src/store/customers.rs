@@ -191,7 +191,7 @@ impl Store {
         const BREAK_CLAIMS: &str = "UPDATE charge SET version = version + 1 WHERE state IN ('due', 'past_due') \
             AND customer_id = (SELECT id FROM customer WHERE stripe_customer = $1)";
         Ok(in_tx!(self, tx => {
-            if why.is_some() {
+            if why.is_some() && !mutant!(CancelRaces) {
                 sqlx::query(BREAK_CLAIMS).bind(stripe_customer).execute(&mut *tx).await?;
             }
             sqlx::query(HOLD).bind(stripe_customer).bind(why).execute(tx).await?.rows_affected()

@@ -229,8 +229,11 @@ impl Store {
             "WHERE state = 'active' AND next_due_at IS NOT NULL AND next_due_at <= $1 ORDER BY next_due_at LIMIT $2"
         );
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let rows: Vec<Subscription> =
+        let mut rows: Vec<Subscription> =
             on_db!(self, db => sqlx::query_as(DUE).bind(now.as_second()).bind(limit).fetch_all(db).await?);
+        if mutant!(NarrowWindow) {
+            rows.retain(|row| row.next_due_at.is_some_and(|at| at > now.as_second() - 86_400));
+        }
         Ok(rows.into_iter().map(|row| DueSubscription { row }).collect())
     }
 
@@ -278,7 +281,7 @@ impl Store {
             let rows = insert_rows(&charges, now);
             let inserted = sqlx::query(insert).bind(&rows).execute(&mut *tx).await?.rows_affected();
             let alarms: Vec<OutboxInsert> = charges.iter().filter_map(|new| needs_a_person(new, now)).collect();
-            if !alarms.is_empty() {
+            if !alarms.is_empty() && !mutant!(AskedInSilence) {
                 sqlx::query(promise).bind(json(&alarms)).execute(tx).await?;
             }
             inserted
@@ -348,7 +351,7 @@ impl Store {
         let ended = matches!(to, SubscriptionState::Canceled | SubscriptionState::Completed);
         let from = |index: usize| from.get(index).or(from.first()).map_or("", |state| state.as_str());
         let changed = in_tx!(self, tx => {
-            if to != SubscriptionState::Active {
+            if to != SubscriptionState::Active && !mutant!(CancelRaces) {
                 sqlx::query(BREAK_CLAIMS).bind(id.to_string()).execute(&mut *tx).await?;
             }
             sqlx::query(CHANGE)
