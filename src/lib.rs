@@ -33,3 +33,5 @@ pub mod telemetry;
 
 pub mod demo;
 pub mod sandbox;
+#[cfg(feature = "simulation")]
+pub mod simulation;
