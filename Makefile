@@ -13,13 +13,15 @@ help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
 .PHONY: test
-test: lint ## everything: set-up, formatting, clippy, all tests on both databases
+test: lint ## everything: set-up, formatting, clippy, all tests on both databases, the simulator
 	@$(TEST_ENV) $(MAKE) --no-print-directory unit
+	@$(MAKE) --no-print-directory simulation
 
 .PHONY: lint
 lint: ## formatting and clippy, warnings denied
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) clippy --locked --all-targets --features simulation -- -D warnings
 
 # Doc tests first: nextest does not run them, and the last lines should be the summary of the rest.
 .PHONY: unit
@@ -30,6 +32,18 @@ ifeq ($(HAVE_NEXTEST),yes)
 else
 	$(CARGO) test --locked --lib --bins --tests
 endif
+
+# Failpoints exist with this feature only, so what ships is built without it, and this beside it.
+SIMULATE := --locked --profile simulation --features simulation
+
+.PHONY: simulation
+simulation: ## the simulator over 500 seeds (RECURD_SIMULATION_SEEDS, RECURD_SIMULATION_FROM)
+	$(CARGO) test $(SIMULATE) --test simulation
+
+SEEDS ?= 100000
+.PHONY: soak
+soak: ## the simulator over many seeds: make soak SEEDS=100000 ARGS="--from 501"
+	$(CARGO) run $(SIMULATE) --bin simulate -- --seeds $(SEEDS) $(ARGS)
 
 .PHONY: official
 official: ## the official Stripe client libraries (Python, Node) against the sandbox

@@ -60,6 +60,8 @@ impl Clock {
     pub async fn sleep(&self, pause: Duration) {
         match &self.0 {
             Source::System => tokio::time::sleep(pause).await,
+            #[cfg(feature = "simulation")]
+            Source::Manual(_) if crate::failpoint::sleep(pause).await => {}
             Source::Manual(_) => {
                 self.advance(pause);
                 tokio::task::yield_now().await;
@@ -72,6 +74,8 @@ impl Clock {
     pub async fn pause(&self, pause: Duration) {
         match &self.0 {
             Source::System => tokio::time::sleep(pause).await,
+            #[cfg(feature = "simulation")]
+            Source::Manual(_) if crate::failpoint::sleep(pause).await => {}
             Source::Manual(_) => tokio::task::yield_now().await,
         }
     }

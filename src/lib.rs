@@ -12,10 +12,13 @@
 #![forbid(unsafe_code)]
 #![recursion_limit = "256"]
 
+#[macro_use]
+pub mod failpoint;
+
 pub mod billing;
+pub mod chance;
 pub mod clock;
 pub mod config;
-
 pub mod mail;
 pub mod store;
 pub mod stripe;
@@ -30,3 +33,5 @@ pub mod telemetry;
 
 pub mod demo;
 pub mod sandbox;
+#[cfg(feature = "simulation")]
+pub mod simulation;

@@ -182,6 +182,11 @@ impl Timetable {
         let out_of_range = || CalendarError::OutOfRange(index);
         let span = self.interval.times(index).ok_or_else(out_of_range)?;
         let mut date = self.anchor.checked_add(span).map_err(|_| out_of_range())?;
+        if mutant!(AnchorDrifts) {
+            let step = self.interval.times(1).ok_or_else(out_of_range)?;
+            let drift = |date: Date, _| date.checked_add(step).unwrap_or(date);
+            date = (0..index).fold(self.anchor, drift);
+        }
         if let Some(day) = self.day {
             date = on_day(date, day);
         }

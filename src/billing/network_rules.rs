@@ -48,18 +48,19 @@ pub fn earliest_retry(
     wanted: Timestamp,
     now: Timestamp,
 ) -> Option<Timestamp> {
-    if !decline.class().allows_machine_retry() {
+    if !decline.class().allows_machine_retry() && !mutant!(NeverIgnored) {
         return None;
     }
     let advised = decline.network_advice_code.as_deref().and_then(advice_wait);
-    let floor = advised.map_or(wanted, |wait| wanted.max(after(now, wait)));
+    let floor =
+        advised.filter(|_| !mutant!(AdviceIgnored)).map_or(wanted, |wait| wanted.max(after(now, wait)));
     Some(within_ceilings(history, floor))
 }
 
 /// Moves `at` forward until one more try fits into every window.
 #[must_use]
 pub fn within_ceilings(history: &[Timestamp], at: Timestamp) -> Timestamp {
-    let mut tries = history.to_vec();
+    let mut tries = if mutant!(CeilingsIgnored) { Vec::new() } else { history.to_vec() };
     tries.sort_unstable();
     CEILINGS.iter().fold(at, |at, &(max, window)| {
         // The try that must have left the window before another fits in: the max-th newest.

@@ -183,6 +183,7 @@ fn fates(terms: &Terms, due: &[(u32, Timestamp)], more_waiting: bool, now: Times
         .enumerate()
         .map(|(position, &(_, due_at))| match terms.catch_up {
             CatchUp::Latest if position == last && !more_waiting => Fate::Due(due_at),
+            CatchUp::Latest if mutant!(MonthsAtOnce) => Fate::Due(due_at),
             CatchUp::Latest => Fate::Missed,
             CatchUp::None if late(due_at) => Fate::Missed,
             CatchUp::None => Fate::Due(due_at),

@@ -43,8 +43,13 @@ pub enum Miss {
 /// Decides how to ask.
 #[must_use]
 pub fn inquiry(sent: &Sent, now: Timestamp) -> Inquiry {
-    let young = age(sent.first_at, now) < KEY_AGE_MAX && now >= sent.first_at;
-    if young && !sent.poisoned && sent.sends <= REPLAYS_MAX { Inquiry::Resend } else { Inquiry::Read }
+    let young = mutant!(OldKeySent) || (age(sent.first_at, now) < KEY_AGE_MAX && now >= sent.first_at);
+    let poisoned = sent.poisoned && !mutant!(PoisonedKeySent);
+    if young && !poisoned && (sent.sends <= REPLAYS_MAX || mutant!(EndlessReplays)) {
+        Inquiry::Resend
+    } else {
+        Inquiry::Read
+    }
 }
 
 /// When to ask next: one minute after the first sending, then 4, 16, 64 minutes, then every hour.
@@ -65,10 +70,10 @@ pub fn counts(sent: &Sent, now: Timestamp) -> bool {
 /// Judges a reading that found nothing; `sent` already counts it.
 #[must_use]
 pub fn miss(sent: &Sent, now: Timestamp) -> Miss {
-    if sent.poisoned {
+    if sent.poisoned && !mutant!(NoQuarantine) {
         return if age(sent.first_at, now) < QUARANTINE { Miss::AskAgain } else { Miss::Review };
     }
-    if sent.misses >= 2 { Miss::Void } else { Miss::AskAgain }
+    if sent.misses >= 2 || mutant!(OneMissIsProof) { Miss::Void } else { Miss::AskAgain }
 }
 
 fn age(since: Timestamp, now: Timestamp) -> Duration {

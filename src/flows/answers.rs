@@ -55,11 +55,17 @@ pub(super) fn read(
 fn read_error(claimed: &Claimed, instance: InstanceId, error: &Error, now: Timestamp) -> Answered {
     let later = now.checked_add(PAUSE).unwrap_or(now);
     let outcome = match error {
+        Error::Unknown(_) if mutant!(TimeoutIsDecline) => Outcome::Declined(Decline::default()),
+        Error::RateLimited(_) if mutant!(RateLimitIsDecline) => Outcome::Declined(Decline::default()),
+        Error::Unreachable(_) if mutant!(OutageIsDecline) => Outcome::Declined(Decline::default()),
+        Error::Unknown(_) if mutant!(UnknownIsNotRun) => Outcome::Missing,
         Error::Declined(decline) => {
             Outcome::Declined(decline_of(&decline.error, claimed.card_fingerprint.as_deref()))
         }
         Error::RateLimited(_) | Error::Unreachable(_) => Outcome::NotRun { not_before: later },
-        Error::Unknown(doubt) => Outcome::Unknown { poisoned: doubt.cached_5xx },
+        Error::Unknown(doubt) => {
+            Outcome::Unknown { poisoned: doubt.cached_5xx && !mutant!(ServerErrorForgotten) }
+        }
         // Proof that an earlier request with this key exists: look for it, never send another.
         Error::Rejected(_) if error.is_idempotency_mismatch() => Outcome::Unknown { poisoned: true },
         Error::Rejected(_) if error.is_auth() => Outcome::NotRun { not_before: later },
@@ -93,6 +99,9 @@ pub(super) fn of_intent(
     }
     match &intent.status {
         PaymentIntentStatus::Succeeded => Outcome::Paid(receipt(claimed, intent, None, now)),
+        PaymentIntentStatus::Processing if mutant!(ProcessingIsDecline) => {
+            Outcome::Declined(Decline::default())
+        }
         PaymentIntentStatus::Processing | PaymentIntentStatus::RequiresCapture => {
             Outcome::Processing { payment_intent: intent.id.clone() }
         }
@@ -127,7 +136,11 @@ pub(super) fn event_of_intent(
         collector.kind == CollectorKind::PaymentIntent
             && match &collector.stripe_id {
                 Some(id) => *id == intent.id,
-                None => intent.metadata.get(GENERATION) == Some(&collector.generation.to_string()),
+                // Not named yet: what an earlier collector came to says nothing of this one.
+                None => {
+                    let generation = intent.metadata.get(GENERATION);
+                    mutant!(OldCollectorSpeaks) || generation == Some(&collector.generation.to_string())
+                }
             }
     });
     let waiting = charge.open_attempt().filter(|attempt| !matches!(attempt.phase, Phase::Prepared { .. }));
@@ -144,7 +157,8 @@ pub(super) fn event_of_intent(
             outcome: Outcome::Processing { payment_intent },
         }),
         Outcome::Declined(decline) => {
-            let seen = decline.stripe_charge.as_deref().is_some_and(|id| known_stripe_charge == Some(id));
+            let seen = !mutant!(DeclineCountsTwice)
+                && decline.stripe_charge.as_deref().is_some_and(|id| known_stripe_charge == Some(id));
             match (waiting, &charge.state) {
                 (Some(attempt), _) => {
                     let outcome = if seen { Outcome::Missing } else { Outcome::Declined(decline) };
@@ -167,10 +181,22 @@ pub(super) fn event_of_session(
     now: Timestamp,
 ) -> Option<Event> {
     match (session.status.as_ref()?, &session.payment_status) {
+        (SessionStatus::Complete, _) if mutant!(PaidPageIsDead) => Some(Event::CollectorDead),
         (SessionStatus::Complete, PaymentStatus::Paid) => {
             Some(Event::Paid(session_receipt(claimed, session, now)?))
         }
-        (SessionStatus::Complete, _) => Some(Event::Pending),
+        (SessionStatus::Complete, _) => {
+            // The bank's answer came later, and it was no: nobody can pay on this page again.
+            let intent = session.payment_intent.as_ref().and_then(|intent| intent.object());
+            match intent.map(|intent| &intent.status) {
+                Some(PaymentIntentStatus::RequiresPaymentMethod | PaymentIntentStatus::Canceled)
+                    if !mutant!(FailedPageWaits) =>
+                {
+                    Some(Event::CollectorDead)
+                }
+                _ => Some(Event::Pending),
+            }
+        }
         (SessionStatus::Expired, _) => {
             // Expired while the customer was confirming: only a dead PaymentIntent proves the Session dead.
             let intent = session.payment_intent.as_ref().and_then(|intent| intent.object());

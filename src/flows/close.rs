@@ -24,6 +24,7 @@ pub(super) enum Closed {
 pub(super) async fn close(ctx: &Ctx, claimed: &Claimed, collector: &Collector) -> Result<Closed> {
     let Some(id) = &collector.stripe_id else { return close_unnamed(ctx, claimed, collector).await };
     let closes = ctx.store.count_close(claimed.charge.id).await?;
+    failpoint!("closing counted");
     let key = |operation: &str| {
         format!("recurd:{}:{}:{}:{operation}:{closes}", ctx.instance, claimed.charge.id, collector.generation)
     };
@@ -31,11 +32,19 @@ pub(super) async fn close(ctx: &Ctx, claimed: &Claimed, collector: &Collector) -
         CollectorKind::PaymentIntent => {
             let body = CancelReason::Abandoned.encode();
             let answer = ctx.stripe.cancel_payment_intent(id, body, &key("cancel")).await;
+            failpoint!("canceled..read");
+            if mutant!(CancelIsTrusted) {
+                return Ok(Closed::Event(Event::CollectorDead));
+            }
             Ok(judge_intent(ctx, claimed, id, answer).await)
         }
         CollectorKind::CheckoutSession => {
             // Whatever expiring answers, only reading it back counts.
             let expired = ctx.stripe.expire_checkout_session(id, &key("expire")).await;
+            failpoint!("expired..read");
+            if mutant!(ExpiryIsTrusted) {
+                return Ok(Closed::Event(Event::CollectorDead));
+            }
             match ctx.stripe.retrieve_checkout_session(id).await {
                 Ok(session) => Ok(event_of_session(claimed, &session.value, ctx.now()).map_or_else(
                     || Closed::Alive(format!("{id} is still open ({expired:?})")),
@@ -55,7 +64,9 @@ const CLOSE_AGAIN: Duration = Duration::from_secs(120);
 pub(super) async fn clear(ctx: &Ctx, claimed: Claimed, report: &mut Report) -> Result<Option<Claimed>> {
     let Some(collector) = claimed.charge.collector.clone() else { return Ok(Some(claimed)) };
     let now = ctx.now();
-    match close(ctx, &claimed, &collector).await? {
+    let closed = close(ctx, &claimed, &collector).await?;
+    failpoint!("closed..settled");
+    match closed {
         Closed::Event(Event::CollectorDead) => {
             let Ok(settlement) = decide(ctx, &claimed, &Event::CollectorDead, Trace::default(), now).await?
             else {

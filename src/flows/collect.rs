@@ -21,7 +21,7 @@ use super::answers::{
 };
 use super::close::{Closed, close};
 use super::rails;
-use super::settle::{Trace, commit, decide, settle_one, start};
+use super::settle::{Trace, commit, decide, next_try, settle_one, start};
 use super::{Ctx, Report, Result};
 use crate::billing::apply::{Event, Outcome};
 use crate::billing::charge::{Charge, CollectorKind, End, Operation, Work};
@@ -72,7 +72,8 @@ pub async fn run_once(ctx: &Ctx, limit: usize) -> Result<Report> {
     let (now, lease) = (ctx.now(), ctx.lease_until());
     let claimed = ctx.store.claim_charges(Work::Collect, &ctx.worker, now, lease, limit).await?;
     report.taken = claimed.len() as u64;
-    let mut waiting = claimed.into_iter().peekable();
+    failpoint!("P3..P4");
+    let mut waiting = ctx.in_time(claimed, now).await?.into_iter().peekable();
     while waiting.peek().is_some() && report.stopped.is_none() {
         let group: Vec<Claimed> = waiting.by_ref().take(SEND_TOGETHER_MAX).collect();
         collect(ctx, group, &mut report).await?;
@@ -101,6 +102,10 @@ async fn collect(ctx: &Ctx, group: Vec<Claimed>, report: &mut Report) -> Result<
         }
         return Ok(());
     }
+    if unknown_to_stripe.is_empty() {
+        return Ok(());
+    }
+    failpoint!("P4..P5");
     let (admitted, limit) = rails::admit(ctx, unknown_to_stripe).await?;
     let marked_at = ctx.now();
     let ready = write_down(ctx, admitted, report, marked_at).await?;
@@ -125,6 +130,9 @@ async fn write_down(
             settlements.push(settlement);
             ready.push(written);
         }
+    }
+    if mutant!(SendBeforeRecord) {
+        return Ok(ready);
     }
     let settled = ctx.store.settle(&settlements, now).await?;
     ready.retain(|one| !settled.lost.contains(&one.claimed.charge.id));
@@ -209,8 +217,9 @@ fn request(
                 (ATTEMPT, number.as_str()),
             ];
             let metadata: Vec<_> = metadata.into_iter().filter(|(_, value)| !value.is_empty()).collect();
+            let wrong = mutant!(AmountTwice).then(|| charge.amount.times(2).ok()).flatten();
             let body = CreateOffSession {
-                amount: charge.amount,
+                amount: wrong.unwrap_or(charge.amount),
                 customer: &claimed.stripe_customer,
                 payment_method,
                 description: Some(&charge.description),
@@ -232,7 +241,7 @@ fn request(
 async fn may_be_collected(ctx: &Ctx, claimed: &mut Claimed, report: &mut Report) -> Result<bool> {
     let now = ctx.now();
     let rest = now.checked_add(REST).ok();
-    match claimed.subscription_state {
+    match claimed.subscription_state.filter(|_| !mutant!(CancelIgnored)) {
         Some(SubscriptionState::Canceled) => {
             settle_one(ctx, claimed, &Event::Stop(End::Canceled), Trace::default(), report).await?;
             return Ok(false);
@@ -244,14 +253,28 @@ async fn may_be_collected(ctx: &Ctx, claimed: &mut Claimed, report: &mut Report)
         }
         Some(SubscriptionState::Active | SubscriptionState::Completed) | None => {}
     }
-    if claimed.hold_why.is_some() {
+    if claimed.hold_why.is_some() && !mutant!(HoldIgnored) {
         ctx.store.release_charge(&claimed.charge, rest).await?;
         report.count("on_hold");
         return Ok(false);
     }
+    // Planned by an operator, or before another charge on the same card was declined: the ceilings hold for both.
+    if claimed.charge.dunning.is_some()
+        && claimed.charge.open_attempt().is_none()
+        && !mutant!(RulesLookedAtOnce)
+    {
+        let allowed = next_try(ctx, claimed, now).await?;
+        if allowed.is_none_or(|at| at > now) {
+            ctx.store.release_charge(&claimed.charge, allowed.or(rest)).await?;
+            report.count("too_soon");
+            return Ok(false);
+        }
+    }
     let session = claimed.charge.collector.clone().filter(|one| one.kind == CollectorKind::CheckoutSession);
     let Some(collector) = session else { return Ok(true) };
-    match close(ctx, claimed, &collector).await? {
+    let closed = close(ctx, claimed, &collector).await?;
+    failpoint!("page closed..settled");
+    match closed {
         Closed::Event(event) => {
             settle_one(ctx, claimed, &event, Trace::default(), report).await?;
         }
@@ -340,6 +363,7 @@ async fn adopt(ctx: &Ctx, claimed: Claimed, event: &Event, report: &mut Report) 
             return Ok(());
         }
         claimed.charge = charge;
+        failpoint!("adopting..settled");
     }
     settle_one(ctx, &claimed, event, Trace::default(), report).await?;
     Ok(())
@@ -364,14 +388,23 @@ async fn find_forgotten(ctx: &Ctx, claimed: &Claimed) -> Result<Option<Event>, E
     for session in
         sessions.iter().filter(|one| one.metadata.get(CHARGE) == Some(&claimed.charge.id.to_string()))
     {
-        if let Some(event @ (Event::Paid(_) | Event::Pending)) = event_of_session(claimed, session, now) {
-            return Ok(Some(event));
+        // A list of Sessions does not show their PaymentIntents; the list before it does.
+        let page_intent = session.payment_intent.as_ref().map(|one| one.id());
+        let has_failed = ours.iter().any(|one| {
+            Some(one.id.as_str()) == page_intent && one.status == PaymentIntentStatus::RequiresPaymentMethod
+        });
+        match event_of_session(claimed, session, now) {
+            Some(Event::Pending) if has_failed => continue,
+            Some(event @ (Event::Paid(_) | Event::Pending)) => return Ok(Some(event)),
+            _ => {}
         }
         if session.status == Some(crate::stripe::checkout::SessionStatus::Open) {
             expire_stranger(ctx, &session.id).await?;
         }
     }
-    let open = ours.iter().find(|intent| intent.status != PaymentIntentStatus::Canceled);
+    // A page's own PaymentIntent is confirmed on the page only.
+    let machine = |intent: &PaymentIntent| intent.metadata.get(ATTEMPT).is_none_or(|one| one != "link");
+    let open = ours.iter().find(|one| one.status != PaymentIntentStatus::Canceled && machine(one));
     Ok(open.map(|intent| {
         let number_in =
             |name: &str| intent.metadata.get(name).and_then(|text| text.parse().ok()).unwrap_or(1);
@@ -397,7 +430,9 @@ pub(super) fn look_since(claimed: &Claimed) -> Timestamp {
 
 /// Sends a group, and settles outcomes as they come.
 async fn send_all(ctx: &Ctx, group: Vec<Ready>, report: &mut Report, marked_at: Timestamp) -> Result<()> {
-    let client = ctx.stripe.not_after(marked_at.checked_add(MARK_AGE_MAX).unwrap_or(marked_at));
+    failpoint!("P6..P7");
+    let age_max = if mutant!(ZombieSends) { Duration::from_secs(400 * 86_400) } else { MARK_AGE_MAX };
+    let client = ctx.stripe.not_after(marked_at.checked_add(age_max).unwrap_or(marked_at));
     let mut answers = stream::iter(group)
         .map(|one| {
             let client = client.clone();
@@ -452,6 +487,7 @@ async fn settle_answers(
     answers: Vec<(Ready, Result<Answer<PaymentIntent>, Error>)>,
     report: &mut Report,
 ) -> Result<()> {
+    failpoint!("P9..P10");
     let now = ctx.now();
     let mut settlements = Vec::with_capacity(answers.len());
     for (one, result) in answers {
@@ -507,7 +543,14 @@ pub(super) async fn resend(
         return Ok(None);
     }
     let now = ctx.now();
-    let Some(request) = claimed.prepared.clone() else { return Ok(None) };
+    let Some(mut request) = claimed.prepared.clone() else { return Ok(None) };
+    if mutant!(KeyHoldsTheTime) {
+        request.key.push_str(&format!(":{}", now.as_second()));
+    }
+    if mutant!(BodyWrittenAnew) {
+        request.body =
+            request.body.replace(&request.payment_method, claimed.payment_method.as_deref().unwrap_or(""));
+    }
     let Ok(settlement) = decide(ctx, claimed, &Event::Sending, Trace::default(), now).await? else {
         return Ok(None);
     };
@@ -517,6 +560,7 @@ pub(super) async fn resend(
         report.count("changed_meanwhile");
         return Ok(None);
     }
+    failpoint!("P6..P7 again");
     let Some(attempt) = claimed.charge.open_attempt() else { return Ok(None) };
     let confirms = attempt.operation == Operation::Confirm;
     let stripe_intent = living_intent(&claimed.charge).filter(|_| confirms);

@@ -15,10 +15,11 @@ use crate::store::Claimed;
 /// [`super::FlowError::Store`].
 pub async fn run_once(ctx: &Ctx, limit: usize) -> Result<Report> {
     let mut report = Report::default();
-    let claimed =
-        ctx.store.claim_charges(Work::Dun, &ctx.worker, ctx.now(), ctx.lease_until(), limit).await?;
+    let (now, lease) = (ctx.now(), ctx.lease_until());
+    let claimed = ctx.store.claim_charges(Work::Dun, &ctx.worker, now, lease, limit).await?;
     report.taken = claimed.len() as u64;
-    for one in claimed {
+    failpoint!("dun claimed");
+    for one in ctx.in_time(claimed, now).await? {
         let id = one.charge.id;
         if let Err(error) = dun(ctx, one, &mut report).await {
             report.problem(format!("charge {id}: {error}"));
@@ -36,6 +37,7 @@ async fn dun(ctx: &Ctx, claimed: Claimed, report: &mut Report) -> Result<()> {
     let Some(claimed) = (if gives_up { clear(ctx, claimed, report).await? } else { Some(claimed) }) else {
         return Ok(());
     };
+    failpoint!("dun cleared");
     settle_one(ctx, &claimed, &Event::StepDue, Trace::default(), report).await?;
     Ok(())
 }

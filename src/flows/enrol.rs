@@ -5,7 +5,6 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use uuid::Uuid;
 
 use super::answers::{ENROLMENT, INSTANCE, SUBSCRIPTION};
 use super::notify::card_of;
@@ -158,7 +157,7 @@ fn unknown_plan(ctx: &Ctx, plan: &str) -> FlowError {
 /// # Errors
 /// [`FlowError::Stripe`], [`FlowError::Store`]; [`FlowError::Refused`] when customers could not return from the page.
 pub async fn open(ctx: &Ctx, customer: &Customer, subscription: Option<SubscriptionId>) -> Result<String> {
-    let id = Uuid::new_v4();
+    let id = crate::chance::uuid();
     let (instance, enrolment) = (ctx.instance.to_string(), id.to_string());
     let subscription_id = subscription.map(|id| id.to_string()).unwrap_or_default();
     let metadata: Vec<(&str, &str)> = [
@@ -194,7 +193,9 @@ pub async fn open(ctx: &Ctx, customer: &Customer, subscription: Option<Subscript
         consent_text: ctx.config.consent_text.clone(),
     };
     ctx.store.add_enrolment(&new, ctx.now()).await?;
+    failpoint!("enrolment written");
     let session = ctx.stripe.create_checkout_session(body, &key).await?.value;
+    failpoint!("enrolment page made");
     let url = session.url.as_ref().map(|url| String::from(&**url));
     ctx.store.enrolment_opened(id, &session.id, url.as_deref(), Some(session.expires_at.as_second())).await?;
     url.ok_or_else(|| FlowError::Refused(format!("Stripe gave no address for {}", session.id)))
@@ -300,12 +301,14 @@ pub async fn complete(ctx: &Ctx, session_id: &str) -> Result<Completed> {
     let method = attached(ctx, &customer, method).await?;
     let card = card_of(&method).ok_or_else(|| FlowError::Refused(format!("{} is no card", method.id)))?;
     ctx.store.set_default_card(customer.customer_id(), &card).await?;
+    failpoint!("enrolment card set");
     let setup_intent = setup.map(|setup| setup.id.clone());
     let mandate = setup.and_then(|setup| setup.mandate.clone());
     super::consent::record(ctx, &enrolment, &customer, session_id, setup_intent, mandate, &method).await?;
     if let Some(id) = enrolment.subscription_id.as_deref().and_then(|id| id.parse().ok()) {
         activate(ctx, id).await?;
     }
+    failpoint!("enrolment activated");
     ctx.store.finish_enrolment(&enrolment.id, "complete", ctx.now()).await?;
     tracing::info!(customer.id = %customer.id, "Customer {} saved a card", customer.id);
     Ok(Completed::Saved)

@@ -3,7 +3,7 @@
 
 use jiff::Timestamp;
 
-use super::settle::{Trace, settle_one};
+use super::settle::{Trace, next_try, settle_one};
 use super::{Ctx, FlowError, Report, Result};
 use crate::billing::apply::Event;
 use crate::billing::charge::{Charge, End, State};
@@ -26,6 +26,7 @@ pub async fn cancel(ctx: &Ctx, id: SubscriptionId, who: &str, why: &str) -> Resu
     if !ctx.store.change_subscription(id, &[Active, Paused, Pending], Canceled, None, Some(why), now).await? {
         return Err(ended(ctx, id).await);
     }
+    failpoint!("subscription canceled");
     ctx.store.audit(who, "cancel", &id.to_string(), why, now).await?;
     let mut report = Report::default();
     let filter = ChargeFilter { subscription: Some(id), limit: OPEN_MAX, ..ChargeFilter::default() };
@@ -127,11 +128,25 @@ pub async fn command(
         ChargeCommand::MarkPaid => (Event::Stop(End::PaidOutside), "mark-paid"),
     };
     let claimed = claim(ctx, id).await?;
+    failpoint!("command claimed");
+    if command == ChargeCommand::CollectNow && claimed.charge.dunning.is_some() {
+        let allowed = next_try(ctx, &claimed, ctx.now()).await?;
+        if allowed.is_none_or(|at| at > ctx.now()) && !mutant!(RulesLookedAtOnce) {
+            ctx.store.release_charge(&claimed.charge, None).await?;
+            return Err(FlowError::Refused(match allowed {
+                Some(at) => format!("charge {id}: the card networks allow the next try at {at}"),
+                None => {
+                    format!("charge {id}: this card may not be tried again; the customer has a link to pay")
+                }
+            }));
+        }
+    }
     let mut report = Report::default();
     if !settle_one(ctx, &claimed, &event, Trace::default(), &mut report).await? {
         let state = claimed.charge.state.as_str();
         return Err(FlowError::Refused(format!("charge {id} is {state}: {what} changes nothing")));
     }
+    failpoint!("commanded..audited");
     ctx.store.audit(who, what, &id.to_string(), why, ctx.now()).await?;
     Ok(report)
 }

@@ -23,6 +23,7 @@ pub async fn run_once(ctx: &Ctx, limit: usize) -> Result<Report> {
             Err(error) => report.problem(format!("subscription {}: {error}", subscription.row.id)),
         }
     }
+    failpoint!("P1..P2");
     let inserted = ctx.store.materialize(&batch, now).await?;
     report.taken = batch.len() as u64;
     report.count_many("charges", inserted);
@@ -41,6 +42,7 @@ async fn materialize(ctx: &Ctx, due: &DueSubscription, now: Timestamp) -> Result
     let charges = reached
         .periods
         .iter()
+        .filter(|period| !(mutant!(MissedPeriodsDropped) && period.fate == Fate::Missed))
         .map(|period| charge(due, &terms, revision, quantity, *period, now))
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| refuse(error.to_string()))?;

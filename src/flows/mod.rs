@@ -32,7 +32,7 @@ use crate::billing::plan::Terms;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::mail::Mailer;
-use crate::store::{OutboxInsert, Store, StoreError};
+use crate::store::{Claimed, OutboxInsert, Store, StoreError};
 use crate::stripe::Client;
 use crate::template::Templates;
 
@@ -94,7 +94,7 @@ pub enum FlowError {
 pub type Result<T, E = FlowError> = std::result::Result<T, E>;
 
 fn worker_name() -> Arc<str> {
-    format!("worker-{}", uuid::Uuid::new_v4().simple()).into()
+    format!("worker-{}", crate::chance::uuid().simple()).into()
 }
 
 impl Ctx {
@@ -136,7 +136,12 @@ impl Ctx {
 
     /// Until when a lease taken now lasts.
     fn lease_until(&self) -> Timestamp {
-        self.now().checked_add(self.config.limits.lease).unwrap_or(Timestamp::MAX)
+        let lease = if mutant!(LeaseForEver) {
+            std::time::Duration::from_secs(1 << 31)
+        } else {
+            self.config.limits.lease
+        };
+        self.now().checked_add(lease).unwrap_or(Timestamp::MAX)
     }
 
     /// The terms of a plan revision.
@@ -156,6 +161,17 @@ impl Ctx {
             }
         }
         Err(FlowError::NoPlan(key.0, revision))
+    }
+
+    /// Those whose time has come by their own state. A lease that a dead worker left behind wakes a charge early: it
+    /// goes back to sleep.
+    async fn in_time(&self, claimed: Vec<Claimed>, now: Timestamp) -> Result<Vec<Claimed>> {
+        let is_due = |one: &Claimed| one.charge.wake().is_none_or(|(_, at)| at <= now || mutant!(LeaseWakes));
+        let (due, early): (Vec<_>, Vec<_>) = claimed.into_iter().partition(is_due);
+        for one in early {
+            self.store.release_charge(&one.charge, None).await?;
+        }
+        Ok(due)
     }
 
     /// How many requests one worker has under way at once.

@@ -29,6 +29,7 @@ pub async fn run_once(ctx: &Ctx, limit: usize) -> Result<Report> {
     let mut report = Report::default();
     let items = ctx.store.claim_outbox(&ctx.worker, ctx.now(), ctx.lease_until(), limit).await?;
     report.taken = items.len() as u64;
+    failpoint!("outbox claimed");
     for item in items {
         let result = match keep(ctx, &item, &mut report).await {
             Ok(result) => result,
@@ -42,6 +43,11 @@ pub async fn run_once(ctx: &Ctx, limit: usize) -> Result<Report> {
         };
         report.count(word);
         metrics::counter!("recurd_mails_total", "result" => word).increment(1);
+        failpoint!("P11..P12");
+        let result = match result {
+            OutboxResult::Done if mutant!(MailNotMarked) => wait(ctx, ONE_MAIL_PER, String::new(), false),
+            result => result,
+        };
         ctx.store.finish_outbox(item.id, &ctx.worker, &result, ctx.now()).await?;
     }
     Ok(report)
@@ -94,7 +100,7 @@ async fn mail(ctx: &Ctx, item: &OutboxItem, report: &mut Report) -> Result<Outbo
 
 /// Why a mail must not leave any more.
 fn no_longer_true(kind: MailKind, state: &State) -> Option<String> {
-    let open = matches!(state, State::PastDue { .. } | State::LinkOpen { .. });
+    let open = mutant!(MailAfterPayment) || matches!(state, State::PastDue { .. } | State::LinkOpen { .. });
     let waiting = matches!(state, State::Collecting { .. });
     match kind {
         MailKind::PaymentFailed | MailKind::AuthenticationRequired | MailKind::LastNotice => {
@@ -175,24 +181,31 @@ async fn send(
     })
 }
 
+fn local_failure(text: String) -> crate::mail::Failure {
+    crate::mail::Failure {
+        stage: crate::mail::Stage::Local,
+        code: None,
+        enhanced: None,
+        text,
+        address_is_dead: false,
+        needs_operator: true,
+    }
+}
+
 /// One Message-ID per promise, also after a restore: a mail sent twice can be recognised.
 async fn deliver(ctx: &Ctx, item: &OutboxItem, to: Mailbox, letter: Letter) -> Result<(), SendError> {
     let domain = ctx.head.from.email().rsplit('@').next().unwrap_or("localhost").to_owned();
-    let unwritable = |text: String| {
-        SendError::Permanent(crate::mail::Failure {
-            stage: crate::mail::Stage::Local,
-            code: None,
-            enhanced: None,
-            text,
-            address_is_dead: false,
-            needs_operator: true,
-        })
-    };
+    let unwritable = |text: String| SendError::Permanent(local_failure(text));
     let id =
         MessageId::new(&format!("<{}@{domain}>", item.id)).map_err(|error| unwritable(error.to_string()))?;
     let mail = Mail::new(id, ctx.head.from.clone(), to, letter, ctx.clock.now());
     let mut mail = mail.map_err(|error| unwritable(error.to_string()))?;
     mail.reply_to.clone_from(&ctx.head.reply_to);
+    failpoint!("P10..P11");
+    if ctx.now() >= item.leased_until && !mutant!(MailAfterLease) {
+        // We slept, or the mail server was slow with those before: somebody else may have sent it by now.
+        return Err(SendError::Temporary(local_failure("the lease on this mail is over".to_owned())));
+    }
     ctx.mailer.send(&mail).await.map(|_| ())
 }
 
@@ -238,6 +251,7 @@ async fn adopt_card(ctx: &Ctx, item: &OutboxItem) -> Result<OutboxResult> {
         return Ok(OutboxResult::Dropped(format!("{} is no card", method.id)));
     };
     ctx.store.set_default_card(customer, &card).await?;
+    failpoint!("card adopted");
     if let Some(charge) = item.charge {
         super::consent::record_paid(ctx, customer, charge, &card).await?;
     }
@@ -301,6 +315,7 @@ pub async fn mail_enrolment(ctx: &Ctx, customer: &Customer, url: &str, id: uuid:
         tries: 1,
         unknowns: 0,
         created_at: ctx.now(),
+        leased_until: Timestamp::MAX,
     };
     deliver(ctx, &item, to, letter).await.map_err(|error| refuse(error.to_string()))
 }

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use ring::rand::{SecureRandom, SystemRandom};
 
 use super::answers::{ATTEMPT, CHARGE, GENERATION, INSTANCE, SUBSCRIPTION};
 use super::close::clear;
@@ -40,8 +39,7 @@ pub enum Opened {
 #[must_use]
 pub fn new_token() -> (String, String) {
     let mut bytes = [0_u8; 16];
-    // The system's generator does not fail once it is seeded; a zero token would collide and be refused by no one.
-    SystemRandom::new().fill(&mut bytes).expect("the system's random generator works");
+    crate::chance::fill(&mut bytes);
     let token: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     let hash = hash(&token);
     (token, hash)
@@ -98,6 +96,7 @@ pub async fn open(ctx: &Ctx, id: ChargeId, lives: Duration) -> Result<Opened> {
     let Some(claimed) = ctx.store.claim_charge(id, &ctx.worker, ctx.now(), ctx.lease_until()).await? else {
         return Ok(Opened::Busy);
     };
+    failpoint!("P13 claimed");
     match &claimed.charge.state {
         State::LinkOpen { .. } => reopen(ctx, claimed).await,
         State::Due { .. } | State::PastDue { .. } | State::Missed => open_new(ctx, claimed, lives).await,
@@ -131,6 +130,9 @@ async fn reopen(ctx: &Ctx, claimed: Claimed) -> Result<Opened> {
         return Ok(Opened::Busy);
     };
     match (target.stripe_id, target.url, target.idempotency_key, target.body) {
+        (_, _, Some(key), Some(body)) if mutant!(PageForEachClick) => {
+            make(ctx, claimed, &format!("{key}:{}", ctx.now().as_second()), body).await
+        }
         (Some(_), Some(url), _, _) => {
             ctx.store.release_charge(&claimed.charge, None).await?;
             Ok(Opened::Url(url))
@@ -147,6 +149,7 @@ async fn reopen(ctx: &Ctx, claimed: Claimed) -> Result<Opened> {
 async fn open_new(ctx: &Ctx, claimed: Claimed, lives: Duration) -> Result<Opened> {
     // A PaymentIntent that could still be confirmed is canceled before a link opens.
     let Some(claimed) = clear(ctx, claimed, &mut Report::default()).await? else { return Ok(Opened::Busy) };
+    failpoint!("P13 cleared");
     let now = ctx.now();
     let expires_at = now.checked_add(lives).unwrap_or(now);
     let until = expires_at.checked_add(EXPIRY_MARGIN).unwrap_or(expires_at);
@@ -164,6 +167,7 @@ async fn open_new(ctx: &Ctx, claimed: Claimed, lives: Duration) -> Result<Opened
     if !ctx.store.settle(&[settlement], now).await?.lost.is_empty() {
         return Ok(Opened::Busy);
     }
+    failpoint!("P13..P14");
     make(ctx, Claimed { charge, ..claimed }, &key, body).await
 }
 
@@ -216,6 +220,7 @@ pub(super) fn return_urls(ctx: &Ctx, what: &str) -> Result<(String, Option<Strin
 
 async fn make(ctx: &Ctx, claimed: Claimed, key: &str, body: String) -> Result<Opened> {
     let answer = ctx.stripe.create_checkout_session(body, key).await;
+    failpoint!("P14..P15");
     let now = ctx.now();
     let mut report = Report::default();
     match answer {

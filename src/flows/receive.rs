@@ -51,7 +51,9 @@ pub async fn accept(ctx: &Ctx, raw: &[u8], signature: &str) -> Result<bool, Unac
     if secrets.is_empty() {
         return Err(Unacceptable::NoSecret);
     }
-    verify(raw, signature, secrets, ctx.clock.now(), TOLERANCE)?;
+    if !mutant!(SignatureIgnored) {
+        verify(raw, signature, secrets, ctx.clock.now(), TOLERANCE)?;
+    }
     let event = parse_event(raw).map_err(|error| Unacceptable::Shape(error.to_string()))?;
     if event.livemode != ctx.stripe.livemode() {
         return Err(Unacceptable::Mode(event.livemode));
@@ -64,7 +66,13 @@ pub async fn accept(ctx: &Ctx, raw: &[u8], signature: &str) -> Result<bool, Unac
         charge_id: event.metadata.get(CHARGE).cloned(),
         created: event.created.as_second(),
     };
-    Ok(ctx.store.store_event(&new, ctx.now()).await?)
+    failpoint!("P16 verified");
+    let is_new = match ctx.store.store_event(&new, ctx.now()).await {
+        Err(_) if mutant!(AcknowledgedUnstored) => false,
+        stored => stored?,
+    };
+    failpoint!("P16..P17");
+    Ok(is_new)
 }
 
 /// Applies at most `limit` stored events.
@@ -75,6 +83,7 @@ pub async fn run_once(ctx: &Ctx, limit: usize) -> Result<Report> {
     let mut report = Report::default();
     let events = ctx.store.claim_events(ctx.now(), ctx.lease_until(), limit).await?;
     report.taken = events.len() as u64;
+    failpoint!("P17..P18");
     for event in events {
         let (state, error, retry) = match apply_event(ctx, &event, &mut report).await {
             Ok(Applied::Yes) => ("applied", None, None),
@@ -88,6 +97,7 @@ pub async fn run_once(ctx: &Ctx, limit: usize) -> Result<Report> {
         };
         report.count(state);
         metrics::counter!("recurd_webhook_events_total", "result" => state).increment(1);
+        failpoint!("P18 applied");
         ctx.store.finish_event(&event.id, state, error.as_deref(), retry).await?;
     }
     Ok(report)
@@ -148,6 +158,7 @@ async fn payment_intent(ctx: &Ctx, id: &str, report: &mut Report) -> Result<Appl
     else {
         return Ok(Applied::Busy);
     };
+    failpoint!("P18 claimed");
     match event_of_intent(&claimed, ctx.instance, &intent, known.as_deref(), ctx.now()) {
         Some(event) => {
             settle_one(ctx, &claimed, &event, Trace::default(), report).await?;

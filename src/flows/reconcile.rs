@@ -21,10 +21,14 @@ const ASK_AGAIN_SECS: u64 = 120;
 /// [`super::FlowError::Store`].
 pub async fn run_once(ctx: &Ctx, limit: usize) -> Result<Report> {
     let mut report = Report::default();
-    let claimed =
-        ctx.store.claim_charges(Work::Reconcile, &ctx.worker, ctx.now(), ctx.lease_until(), limit).await?;
+    if mutant!(EventsOnly) {
+        return Ok(report);
+    }
+    let (now, lease) = (ctx.now(), ctx.lease_until());
+    let claimed = ctx.store.claim_charges(Work::Reconcile, &ctx.worker, now, lease, limit).await?;
     report.taken = claimed.len() as u64;
-    for one in &claimed {
+    failpoint!("P19 claimed");
+    for one in &ctx.in_time(claimed, now).await? {
         if let Err(error) = reconcile(ctx, one, &mut report).await {
             report.problem(format!("charge {}: {error}", one.charge.id));
             rest(ctx, one).await?;
@@ -77,6 +81,7 @@ async fn unknown(
 ) -> Result<()> {
     if inquiry(&sent, ctx.now()) == Inquiry::Resend {
         let Some((claimed, result)) = resend(ctx, claimed, report).await? else { return Ok(()) };
+        failpoint!("P9..P10 again");
         let now = ctx.now();
         let answered = read(&claimed, ctx.instance, result, now);
         let settlement = settle_answer(ctx, &claimed, attempt.number, answered, report, now).await?;
@@ -95,6 +100,7 @@ async fn ask(ctx: &Ctx, claimed: &Claimed, attempt: Attempt, report: &mut Report
             return rest(ctx, claimed).await;
         }
     };
+    failpoint!("P19 asked");
     let missing = Event::Answered { attempt: attempt.number, outcome: Outcome::Missing };
     settle_one(ctx, claimed, &event.unwrap_or(missing), Trace::default(), report).await?;
     Ok(())
@@ -170,6 +176,7 @@ async fn link(ctx: &Ctx, claimed: &Claimed, over: bool, report: &mut Report) -> 
             }
         }
     };
+    failpoint!("P19 link read");
     match event {
         Some(event) => settle_one(ctx, claimed, &event, Trace::default(), report).await.map(|_| ()),
         None => rest(ctx, claimed).await,

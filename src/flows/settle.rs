@@ -6,6 +6,7 @@ use super::{Ctx, Report, Result};
 use crate::billing::apply::{Event, Outcome, Policy, Refused, Step, apply};
 use crate::billing::charge::{Phase, State};
 use crate::billing::decline::Decline;
+use crate::billing::network_rules::{earliest_retry, within_ceilings};
 use crate::store::{AttemptUpdate, Claimed, NetworkTry, Settlement};
 
 /// How long a charge rests after an event that did not fit its state.
@@ -101,6 +102,22 @@ fn network_try(claimed: &Claimed, decline: &Decline, now: Timestamp) -> Option<N
         currency: charge.amount.currency().code(),
         tried_at: now.as_second(),
     })
+}
+
+/// From when on the card networks let the saved card be tried again for this charge. `None`: never by machine.
+pub(super) async fn next_try(ctx: &Ctx, claimed: &Claimed, now: Timestamp) -> Result<Option<Timestamp>> {
+    let Some(fingerprint) = &claimed.card_fingerprint else { return Ok(Some(now)) };
+    let history = ctx.store.network_history(fingerprint, claimed.charge.amount, now).await?;
+    let attempts = ctx.store.attempts(claimed.charge.id).await?;
+    let last = attempts.iter().rev().find_map(|one| Some((one.decline()?, one.finished_at?)));
+    let same_card = |decline: &Decline| decline.fingerprint.as_ref().is_none_or(|one| one == fingerprint);
+    match last.filter(|(decline, _)| same_card(decline)) {
+        Some((decline, at)) => {
+            let declined_at = Timestamp::from_second(at).unwrap_or(now);
+            Ok(earliest_retry(&decline, &history, now, declined_at))
+        }
+        None => Ok(Some(within_ceilings(&history, now))),
+    }
 }
 
 async fn history(

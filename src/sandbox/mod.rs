@@ -15,6 +15,8 @@ mod attempts;
 mod auth;
 mod books;
 mod cards;
+#[cfg(feature = "simulation")]
+mod changes;
 mod charges;
 mod checkout;
 mod checkout_pay;
@@ -61,6 +63,8 @@ pub use books::{
     Books, ChargeRow, CustomerRow, DisputeRow, LoggedRequest, PaymentIntentRow, PaymentMethodRow, RefundRow,
     SessionRow, SetupIntentRow,
 };
+#[cfg(feature = "simulation")]
+pub use changes::Changes;
 pub use checkout_pay::{CardEntry, PageStep};
 pub use clock::NowSource;
 pub use faults::{Effect, Rule};

@@ -155,6 +155,12 @@ impl State {
         self.now_ms = present;
     }
 
+    /// When the next thing happens by itself, Unix milliseconds.
+    #[cfg(feature = "simulation")]
+    pub(super) fn next_job_ms(&self) -> Option<i64> {
+        self.jobs.keys().next().map(|(due_ms, _)| *due_ms)
+    }
+
     fn run(&mut self, job: Job) {
         match job {
             Job::ExpireSession(id) => super::checkout::expire_by_time(self, &id),

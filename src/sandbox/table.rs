@@ -1,5 +1,7 @@
 //! Objects of one kind, in the order they were made, found by id and by whom they belong to.
 
+#[cfg(feature = "simulation")]
+use std::collections::BTreeSet;
 use std::collections::HashMap;
 
 /// Something kept in a [`Table`].
@@ -22,11 +24,19 @@ pub(super) struct Table<T> {
     rows: Vec<T>,
     by_id: HashMap<String, usize>,
     by_owner: HashMap<String, Vec<usize>>,
+    #[cfg(feature = "simulation")]
+    changed: BTreeSet<usize>,
 }
 
 impl<T> Default for Table<T> {
     fn default() -> Self {
-        Self { rows: Vec::new(), by_id: HashMap::new(), by_owner: HashMap::new() }
+        Self {
+            rows: Vec::new(),
+            by_id: HashMap::new(),
+            by_owner: HashMap::new(),
+            #[cfg(feature = "simulation")]
+            changed: BTreeSet::new(),
+        }
     }
 }
 
@@ -34,6 +44,8 @@ impl<T: Record> Table<T> {
     pub(super) fn insert(&mut self, row: T) {
         self.by_id.insert(row.id().to_owned(), self.rows.len());
         self.rows.push(row);
+        #[cfg(feature = "simulation")]
+        self.changed.insert(self.rows.len() - 1);
         self.index(self.rows.len() - 1);
     }
 
@@ -42,7 +54,17 @@ impl<T: Record> Table<T> {
     }
 
     pub(super) fn get_mut(&mut self, id: &str) -> Option<&mut T> {
-        self.by_id.get(id).map(|at| &mut self.rows[*at])
+        let at = *self.by_id.get(id)?;
+        #[cfg(feature = "simulation")]
+        self.changed.insert(at);
+        self.rows.get_mut(at)
+    }
+
+    /// The rows that were made or touched since this was last asked, oldest first.
+    #[cfg(feature = "simulation")]
+    pub(super) fn take_changed(&mut self) -> Vec<&T> {
+        let changed = std::mem::take(&mut self.changed);
+        changed.into_iter().map(|at| &self.rows[at]).collect()
     }
 
     /// To be called when the owners of a row have changed.

@@ -187,8 +187,14 @@ impl Store {
     /// [`super::StoreError::Database`].
     pub async fn hold_customer(&self, stripe_customer: &str, why: Option<&str>) -> Result<u64> {
         const HOLD: &str = "UPDATE customer SET hold_why = $2 WHERE stripe_customer = $1";
-        Ok(on_db!(self, db => {
-            sqlx::query(HOLD).bind(stripe_customer).bind(why).execute(db).await?.rows_affected()
+        // As where a subscription is canceled: who claimed a charge before must look again.
+        const BREAK_CLAIMS: &str = "UPDATE charge SET version = version + 1 WHERE state IN ('due', 'past_due') \
+            AND customer_id = (SELECT id FROM customer WHERE stripe_customer = $1)";
+        Ok(in_tx!(self, tx => {
+            if why.is_some() && !mutant!(CancelRaces) {
+                sqlx::query(BREAK_CLAIMS).bind(stripe_customer).execute(&mut *tx).await?;
+            }
+            sqlx::query(HOLD).bind(stripe_customer).bind(why).execute(tx).await?.rows_affected()
         }))
     }
 

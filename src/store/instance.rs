@@ -80,7 +80,7 @@ impl Store {
         let row: Row = match on_db!(self, db => sqlx::query_as(READ).fetch_optional(db).await?) {
             Some(row) => row,
             None => {
-                let id = InstanceId::random().to_string();
+                let id = InstanceId(crate::chance::uuid()).to_string();
                 in_tx!(self, tx => {
                     sqlx::query(CREATE).bind(&id).bind(now.as_second()).execute(&mut *tx).await?;
                     sqlx::query_as(READ).fetch_one(tx).await?
@@ -160,7 +160,7 @@ impl Store {
     /// [`super::StoreError::Database`].
     pub async fn begin_run(&self, job: &str, now: Timestamp) -> Result<Uuid> {
         const BEGIN: &str = "INSERT INTO run (id, job, started_at) VALUES ($1, $2, $3)";
-        let id = Uuid::new_v4();
+        let id = crate::chance::uuid();
         on_db!(self, db => {
             sqlx::query(BEGIN).bind(id.to_string()).bind(job).bind(now.as_second()).execute(db).await?;
         });
@@ -228,7 +228,7 @@ impl Store {
             "INSERT INTO audit (id, at, who, what, subject, detail) VALUES ($1, $2, $3, $4, $5, $6)";
         on_db!(self, db => {
             sqlx::query(APPEND)
-                .bind(Uuid::new_v4().to_string())
+                .bind(crate::chance::uuid().to_string())
                 .bind(now.as_second())
                 .bind(who)
                 .bind(what)

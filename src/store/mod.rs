@@ -6,6 +6,8 @@ mod customers;
 mod enrolments;
 mod events;
 mod instance;
+#[cfg(feature = "simulation")]
+pub mod journal;
 mod links;
 mod migrate;
 mod outbox;
@@ -45,7 +47,7 @@ pub use subscriptions::{DueSubscription, Materialized, NewSubscription, Subscrip
 /// Limit: how long a statement waits for another process that holds SQLite's write lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Limit: connections of one process. SQLite has one writer; PostgreSQL shares among replicas.
-const SQLITE_CONNECTIONS_MAX: u32 = 4;
+const SQLITE_CONNECTIONS_MAX: u32 = if cfg!(feature = "simulation") { 1 } else { 4 };
 /// Pages that one connection keeps: 8 MiB (a negative number counts KiB).
 const SQLITE_CACHE: &str = "-8192";
 /// The log is folded into the file after this many pages (16 MiB): each time costs two syncs.
@@ -170,6 +172,8 @@ impl Store {
             .max_connections(if in_memory { 1 } else { SQLITE_CONNECTIONS_MAX })
             .idle_timeout(None)
             .max_lifetime(None)
+            // A file does not go away; asking before every statement would double the way to it.
+            .test_before_acquire(false)
             .connect_with(options)
             .await?;
         Ok(Self(Arc::new(Backend::Sqlite { pool, writer: Arc::new(Mutex::new(())) })))

@@ -148,6 +148,8 @@ pub struct OutboxItem {
     pub unknowns: i64,
     /// When it was promised.
     pub created_at: Timestamp,
+    /// Until when nobody else keeps it.
+    pub leased_until: Timestamp,
 }
 
 /// What came of a promise.
@@ -211,7 +213,7 @@ struct Row {
 }
 
 impl Row {
-    fn read(self) -> Option<OutboxItem> {
+    fn read(self, leased_until: Timestamp) -> Option<OutboxItem> {
         Some(OutboxItem {
             id: self.id.parse().ok()?,
             kind: OutboxKind::parse(&self.kind)?,
@@ -224,6 +226,7 @@ impl Row {
             tries: self.tries,
             unknowns: self.unknowns,
             created_at: super::rows::instant(self.created_at)?,
+            leased_until,
         })
     }
 }
@@ -260,7 +263,7 @@ impl Store {
                 .fetch_all(tx)
                 .await?
         });
-        let mut items: Vec<OutboxItem> = rows.into_iter().filter_map(Row::read).collect();
+        let mut items: Vec<OutboxItem> = rows.into_iter().filter_map(|row| row.read(lease_until)).collect();
         items.sort_by_key(|item| (item.created_at, item.id));
         Ok(items)
     }

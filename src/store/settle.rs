@@ -231,7 +231,9 @@ impl<'a> Batch<'a> {
                 let list = if change.state == "live" { &mut batch.live } else { &mut batch.closed };
                 list.push(change);
             }
-            batch.outbox.extend(&settlement.outbox);
+            if !mutant!(PromisesForgotten) {
+                batch.outbox.extend(&settlement.outbox);
+            }
             batch.tries.extend(&settlement.network_try);
             if let (Some((state, reason)), Some((id, _))) =
                 (&settlement.subscription, settlement.charge.period)
@@ -283,6 +285,12 @@ impl Store {
             .collect();
         let (update, rows) = (self.text(UPDATE_CHARGES), json(&updates));
         let lost = in_tx!(self, tx => {
+            if mutant!(NoVersionGuard) {
+                const FORCE: &str = "UPDATE charge SET version = $2 WHERE id = $1";
+                for one in batch {
+                    sqlx::query(FORCE).bind(one.charge.id.to_string()).bind(one.was_version).execute(&mut *tx).await?;
+                }
+            }
             let written: HashSet<String> = sqlx::query(update)
                 .bind(&rows)
                 .fetch_all(&mut *tx)

@@ -39,6 +39,7 @@ macro_rules! on_db {
     ($store:expr, $db:ident => $body:expr) => {
         match $store.backend() {
             $crate::store::Backend::Sqlite { pool, .. } => {
+                $crate::failpoint::in_database!();
                 let $db = pool;
                 $body
             }
@@ -59,13 +60,16 @@ macro_rules! in_tx {
     ($store:expr, $tx:ident => $body:block) => {
         match $store.backend() {
             $crate::store::Backend::Sqlite { pool, writer } => {
+                $crate::failpoint::in_database!();
                 let _writing = writer.lock().await;
+                $crate::store::sql::hindered("begin")?;
                 let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
                 let value = {
                     let $tx = &mut *transaction;
                     $body
                 };
                 transaction.commit().await?;
+                $crate::store::sql::hindered("committed")?;
                 value
             }
             $crate::store::Backend::Postgres(pool) => {
@@ -81,3 +85,12 @@ macro_rules! in_tx {
     };
 }
 pub(super) use in_tx;
+
+/// A simulation may let the database be busy, or lose the answer to a commit.
+#[inline]
+pub(super) fn hindered(moment: &'static str) -> Result<(), sqlx::Error> {
+    if crate::failpoint::database_fails(moment) {
+        return Err(sqlx::Error::Protocol(format!("the database failed ({moment})")));
+    }
+    Ok(())
+}

@@ -6,10 +6,12 @@ use serde::Serialize;
 use sqlx::FromRow;
 
 use super::charges::{INSERT_CHARGES, NewCharge, insert_rows, json, uuid_range};
+use super::outbox::{INSERT_OUTBOX, OutboxInsert};
 use super::rows::{damaged, small};
 use super::sql::{batch, in_tx, on_db};
 use super::{Result, Store};
 use crate::billing::apply::Effect;
+use crate::billing::charge::State;
 use crate::billing::dunning::Finally;
 use crate::billing::ids::{CustomerId, SubscriptionId};
 use crate::billing::subscription::{Frozen, SubscriptionState};
@@ -227,8 +229,11 @@ impl Store {
             "WHERE state = 'active' AND next_due_at IS NOT NULL AND next_due_at <= $1 ORDER BY next_due_at LIMIT $2"
         );
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let rows: Vec<Subscription> =
+        let mut rows: Vec<Subscription> =
             on_db!(self, db => sqlx::query_as(DUE).bind(now.as_second()).bind(limit).fetch_all(db).await?);
+        if mutant!(NarrowWindow) {
+            rows.retain(|row| row.next_due_at.is_some_and(|at| at > now.as_second() - 86_400));
+        }
         Ok(rows.into_iter().map(|row| DueSubscription { row }).collect())
     }
 
@@ -260,7 +265,8 @@ impl Store {
                 now: now.as_second(),
             })
             .collect();
-        let (advance, insert) = (self.text(ADVANCE), self.text(INSERT_CHARGES));
+        let (advance, insert, promise) =
+            (self.text(ADVANCE), self.text(INSERT_CHARGES), self.text(INSERT_OUTBOX));
         // Two workers with the same subscriptions lock them in the same order, so neither waits for the other.
         advances.sort_unstable_by_key(|one| one.id);
         let advances = json(&advances);
@@ -273,7 +279,12 @@ impl Store {
                 .flat_map(|one| one.charges.iter().cloned())
                 .collect();
             let rows = insert_rows(&charges, now);
-            sqlx::query(insert).bind(&rows).execute(tx).await?.rows_affected()
+            let inserted = sqlx::query(insert).bind(&rows).execute(&mut *tx).await?.rows_affected();
+            let alarms: Vec<OutboxInsert> = charges.iter().filter_map(|new| needs_a_person(new, now)).collect();
+            if !alarms.is_empty() && !mutant!(AskedInSilence) {
+                sqlx::query(promise).bind(json(&alarms)).execute(tx).await?;
+            }
+            inserted
         });
         Ok(inserted)
     }
@@ -335,9 +346,14 @@ impl Store {
     ) -> Result<bool> {
         const CHANGE: &str = "UPDATE subscription SET state = $2, next_due_at = $3, end_reason = $4, ended_at = $5 \
             WHERE id = $1 AND state IN ($6, $7, $8)";
+        // A worker that claimed a charge before decided on what was true then: it loses the guard, and writes nothing.
+        const BREAK_CLAIMS: &str = "UPDATE charge SET version = version + 1 WHERE subscription_id = $1 AND state IN ('due', 'past_due')";
         let ended = matches!(to, SubscriptionState::Canceled | SubscriptionState::Completed);
         let from = |index: usize| from.get(index).or(from.first()).map_or("", |state| state.as_str());
-        let changed = on_db!(self, db => {
+        let changed = in_tx!(self, tx => {
+            if to != SubscriptionState::Active && !mutant!(CancelRaces) {
+                sqlx::query(BREAK_CLAIMS).bind(id.to_string()).execute(&mut *tx).await?;
+            }
             sqlx::query(CHANGE)
                 .bind(id.to_string())
                 .bind(to.as_str())
@@ -347,12 +363,19 @@ impl Store {
                 .bind(from(0))
                 .bind(from(1))
                 .bind(from(2))
-                .execute(db)
+                .execute(tx)
                 .await?
                 .rows_affected()
         });
         Ok(changed == 1)
     }
+}
+
+/// A charge that begins with a question is one the operator must hear of.
+fn needs_a_person(new: &NewCharge, now: Timestamp) -> Option<OutboxInsert> {
+    let State::NeedsReview { why, .. } = &new.charge.state else { return None };
+    let text = format!("charge {} needs a person: {why}", new.charge.id);
+    Some(OutboxInsert::alarm(new.charge.id.to_string(), "review-0", text, now))
 }
 
 fn secs_of_day(time: Time) -> i64 {

@@ -42,11 +42,9 @@ async fn a_retry_is_held_too() {
     scene.world.sandbox.script_card(&ann.card, "ok, insufficient_funds, ok").unwrap();
     scene.until("2026-01-05T11:00:00Z", std::time::Duration::from_secs(60)).await;
     assert_eq!(scene.tries(), ["paid", "declined, insufficient_funds"]);
-    let asked = scene.letters().len();
     scene.world.sandbox.dispute(&scene.books().charges[0].id);
     scene.days(6).await;
     assert_eq!(scene.tries().len(), 2, "{:?}", scene.story());
-    assert_eq!(scene.letters().len(), asked, "nobody who disputes is asked for money: {:?}", scene.letters());
 }
 
 #[tokio::test]
@@ -87,4 +85,17 @@ async fn a_refund_leaves_the_charge_paid_and_is_not_collected_again() {
     manage::cancel(&scene.world.ctx, ann.subscription, "test", "refunded").await.unwrap();
     scene.days(20).await;
     assert_eq!(scene.tries().len(), 1);
+}
+
+#[tokio::test]
+async fn who_disputes_is_not_asked_for_money() {
+    let scene = Scene::new().await;
+    let ann = scene.person("ann", "pm_card_visa", "basic", DUE).await;
+    scene.person("ann", "pm_card_visa", "basic", "2026-01-05T10:01:00Z").await;
+    scene.world.sandbox.script_card(&ann.card, "ok, expired_card").unwrap();
+    scene.until("2026-01-05T11:00:00Z", std::time::Duration::from_secs(60)).await;
+    assert_eq!((scene.tries().len(), scene.letters().len()), (2, 1), "{:?}", scene.story());
+    scene.world.sandbox.dispute(&scene.books().charges[0].id);
+    scene.days(12).await;
+    assert_eq!(scene.letters().len(), 1, "{:?}", scene.letters());
 }

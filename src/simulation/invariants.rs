@@ -1,0 +1,330 @@
+//! What must hold after every step, judged by Stripe's own books, the mailboxes and the committed rows.
+//!
+//! Numbers are those of the catalogue the project was designed by. Only what a step touched is looked at again.
+
+use super::Violation;
+use super::almanac;
+use super::bank::Bank;
+use super::mirror::{ChargeRow, Mirror, Touched, is_finished};
+use super::truth::{Letter, Post, Truth};
+use crate::sandbox::PaymentIntentRow;
+
+const HOUR_MS: i64 = 3_600_000;
+const DAY: i64 = 86_400;
+/// Limit: a key is not used later than this after its first use; clocks may differ, and one call may take minutes.
+const KEY_AGE_MS_MAX: i64 = 20 * HOUR_MS + 6 * 60_000;
+/// Limit: POSTs with one key: seven sendings of up to three sends each.
+const POSTS_MAX: u32 = 21;
+/// Limit: how long after a change a mail that was already on its way may still leave.
+const ON_ITS_WAY_MS: i64 = 10 * 60_000;
+/// Limit: half of the shortest period in these worlds.
+const GAP_SECS_MIN: u64 = 3 * 86_400;
+/// What machines may try on one card and amount after declines: less than so many within so many seconds.
+const OWN_CEILINGS: [(usize, i64); 3] = [(1, DAY), (3, 7 * DAY), (8, 30 * DAY)];
+/// What the networks publish, for all tries together.
+const NETWORK_CEILINGS: [(usize, i64); 2] = [(10, DAY), (15, 30 * DAY)];
+
+pub(super) fn broken<T>(invariant: &'static str, text: String) -> Result<T, Violation> {
+    Err(Violation { invariant, text })
+}
+
+/// Checks what a step touched.
+///
+/// # Errors
+/// The first invariant that does not hold.
+pub(super) fn check(
+    mirror: &Mirror,
+    truth: &Truth,
+    bank: &Bank,
+    touched: &Touched,
+    now_ms: i64,
+) -> Result<(), Violation> {
+    for id in &touched.charges {
+        stripe_objects(mirror, truth, id)?;
+        if let Some(charge) = mirror.charges.get(id) {
+            rows(mirror, truth, charge)?;
+        }
+    }
+    for id in &touched.subscriptions {
+        periods(mirror, id)?;
+    }
+    for post in &touched.posts {
+        request(post)?;
+    }
+    for id in &touched.tries {
+        network(truth, bank, id)?;
+    }
+    if let Some((key, from, to)) = touched.odd_attempts.first() {
+        broken("INV6", format!("attempt {key} was {from} and became {to}"))?;
+    }
+    if let Some(text) = touched.begun_after_end.first() {
+        broken("INV7", format!("an attempt began: {text}"))?;
+    }
+    if let Some((key, planned)) = touched.too_early.first() {
+        broken(
+            "INV16",
+            format!("attempt {key} began although it was planned for {planned}, now is {}", now_ms / 1000),
+        )?;
+    }
+    spaced(touched)?;
+    for (id, period, due_at) in &touched.new_periods {
+        // A first period that is paid on a page falls due at once.
+        if let Some(subscription) = mirror.subscriptions.get(id).filter(|one| one.state != "pending") {
+            almanac::check(subscription, *period, *due_at)?;
+        }
+    }
+    reopened(mirror, touched)?;
+    declines(mirror, truth, touched)?;
+    events(mirror, truth, touched)?;
+    for at in &touched.letters {
+        letter(mirror, truth, &truth.letters[*at], now_ms)?;
+    }
+    Ok(())
+}
+
+/// INV1, INV2, INV5: what exists at Stripe for one charge.
+fn stripe_objects(mirror: &Mirror, truth: &Truth, id: &str) -> Result<(), Violation> {
+    let paid = truth.succeeded(id);
+    if paid.len() > 1 {
+        let ids: Vec<&str> = paid.iter().map(|one| one.id.as_str()).collect();
+        broken("INV1", format!("charge {id} was collected {} times: {ids:?}", paid.len()))?;
+    }
+    let living = truth.living(id);
+    if living.len() > 1 || (!living.is_empty() && !paid.is_empty()) {
+        broken("INV2", format!("charge {id}: {living:?} may take its money, {} did", paid.len()))?;
+    }
+    match (paid.first(), mirror.charges.get(id)) {
+        (Some(paid), Some(charge)) => right_money(mirror, charge, paid),
+        (Some(paid), None) => {
+            broken("INV3", format!("{} was paid for a charge that no database has", paid.id))
+        }
+        (None, _) => Ok(()),
+    }
+}
+
+fn right_money(mirror: &Mirror, charge: &ChargeRow, paid: &PaymentIntentRow) -> Result<(), Violation> {
+    let owner = mirror.customers.get(&charge.customer).map(|one| one.stripe.as_str());
+    if paid.amount_received != charge.amount
+        || paid.currency != charge.currency
+        || paid.customer.as_deref() != owner
+    {
+        let text = format!(
+            "{} took {} {} from {:?}, owed are {} {} by {owner:?}",
+            paid.id, paid.amount_received, paid.currency, paid.customer, charge.amount, charge.currency
+        );
+        broken("INV5", text)?;
+    }
+    Ok(())
+}
+
+/// INV2, INV9: the rows of one charge agree with each other, and a finished one leaves nothing at Stripe.
+fn rows(mirror: &Mirror, truth: &Truth, charge: &ChargeRow) -> Result<(), Violation> {
+    let (id, state) = (&charge.id, charge.state.as_str());
+    let open = mirror.open_attempts(id);
+    let living = mirror.living(id);
+    if is_finished(state) && (open > 0 || !living.is_empty()) {
+        broken(
+            "INV9",
+            format!("charge {id} is {state} with {open} open attempts and {} collectors", living.len()),
+        )?;
+    }
+    if is_finished(state) && !truth.living(id).is_empty() {
+        broken("INV2", format!("charge {id} is {state}, but {:?} may take its money", truth.living(id)))?;
+    }
+    let allowed = match state {
+        "collecting" => open == 1,
+        "closing" | "needs_review" => open <= 1,
+        _ => open == 0,
+    };
+    if !allowed {
+        broken("INV9", format!("charge {id} is {state} with {open} open attempts"))?;
+    }
+    if state == "link_open" && !living.iter().any(|one| one.kind == "checkout_session") {
+        broken("INV9", format!("charge {id} is link_open without a page"))?;
+    }
+    if state == "past_due" && charge.declines.unwrap_or(0) == 0 {
+        broken("INV14", format!("charge {id} is past due without a decline"))?;
+    }
+    Ok(())
+}
+
+/// INV8: every period before the next has its charge.
+fn periods(mirror: &Mirror, id: &str) -> Result<(), Violation> {
+    let Some(subscription) = mirror.subscriptions.get(id) else { return Ok(()) };
+    let missing =
+        (0..subscription.next_index).find(|index| !mirror.periods.contains_key(&(id.to_owned(), *index)));
+    match missing {
+        Some(index) => broken("INV8", format!("period {index} of subscription {id} has no charge")),
+        None => Ok(()),
+    }
+}
+
+/// INV8: a subscription that catches up does not take two periods at once.
+fn spaced(touched: &Touched) -> Result<(), Violation> {
+    for (at, (one, _, first)) in touched.new_charges.iter().enumerate() {
+        let others =
+            touched.new_charges[at + 1..].iter().filter(|(other, ..)| other == one && !one.is_empty());
+        for (_, due_at, second) in others {
+            let gap = second.unwrap_or(0).abs_diff(first.unwrap_or(0));
+            if gap < GAP_SECS_MIN {
+                broken(
+                    "INV8",
+                    format!("subscription {one}: two periods fall due {gap} s apart, one due at {due_at}"),
+                )?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// INV3, INV4, INV17: a POST that leaves.
+fn request(post: &Post) -> Result<(), Violation> {
+    if post.differs {
+        broken("INV17", format!("key {} carries other bytes than before", post.key))?;
+    }
+    if !post.moves_money() {
+        return Ok(());
+    }
+    let Some(stored) = &post.stored else {
+        return broken("INV3", format!("{} leaves under key {} that no database has", post.path, post.key));
+    };
+    if stored.body != post.body {
+        broken("INV3", format!("key {} was written down with another body", post.key))?;
+    }
+    if !matches!(stored.state.as_str(), "sending" | "session" | "enrolment") {
+        broken("INV3", format!("key {} leaves while its attempt is {}", post.key, stored.state))?;
+    }
+    if post.at_ms - post.first_ms > KEY_AGE_MS_MAX {
+        let hours = (post.at_ms - post.first_ms) / HOUR_MS;
+        broken("INV4", format!("key {} leaves {hours} hours after its first use", post.key))?;
+    }
+    if post.poisoned {
+        broken("INV4", format!("key {} leaves again after a 5xx", post.key))?;
+    }
+    if post.times > POSTS_MAX {
+        broken("INV4", format!("key {} left {} times", post.key, post.times))?;
+    }
+    Ok(())
+}
+
+/// INV11: the card networks' limits, counted by what reached the banks.
+fn network(truth: &Truth, bank: &Bank, id: &str) -> Result<(), Violation> {
+    let Some(this) = truth.tries.get(id).filter(|one| one.sent_to_network) else { return Ok(()) };
+    let Some(charge) = this.metadata.get("recurd_charge") else { return Ok(()) };
+    let place = (this.fingerprint.clone(), this.amount, this.currency.clone());
+    let before: Vec<_> = truth
+        .tries_on
+        .get(&place)
+        .into_iter()
+        .flatten()
+        .filter(|other| *other != id)
+        .filter_map(|other| truth.tries.get(other))
+        .filter(|other| other.status == "failed" && other.created <= this.created)
+        .collect();
+    let within = |window: i64| before.iter().filter(|other| other.created > this.created - window).count();
+    for (max, window) in NETWORK_CEILINGS {
+        if within(window) >= max {
+            broken("INV11", format!("{id}: {} failed tries on one card within {window} s", within(window)))?;
+        }
+    }
+    if this.on_session {
+        return Ok(());
+    }
+    let retry = before.iter().any(|other| other.metadata.get("recurd_charge") == Some(charge));
+    for (max, window) in OWN_CEILINGS {
+        // A clock may be off by two minutes.
+        if retry && within(window - 120) >= max {
+            broken(
+                "INV11",
+                format!("{id}: tried again after {} declines within {window} s", within(window)),
+            )?;
+        }
+    }
+    let orders =
+        bank.orders.iter().filter(|order| order.charge == *charge && order.fingerprint == this.fingerprint);
+    for order in orders.filter(|order| order.at < this.created) {
+        if order.not_before.is_none_or(|at| this.created < at - 120) {
+            broken("INV11", format!("{id}: tried against the network's advice of {}", order.at))?;
+        }
+    }
+    Ok(())
+}
+
+/// INV6: a finished charge stays finished; money that came all the same is booked, and somebody is told.
+fn reopened(mirror: &Mirror, touched: &Touched) -> Result<(), Violation> {
+    for (id, from, to) in &touched.reopened {
+        if to != "paid" || from == "paid" || !mirror.has_alarm(id) {
+            broken("INV6", format!("charge {id} was {from} and became {to}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// INV14: a decline on record was said by a bank.
+fn declines(mirror: &Mirror, truth: &Truth, touched: &Touched) -> Result<(), Violation> {
+    for (charge, number) in &touched.declined {
+        let recorded = mirror.attempts_of(charge).filter(|one| one.state == "declined").count();
+        let failed = truth.tries_of.get(charge).into_iter().flatten();
+        let failed = failed.filter_map(|id| truth.tries.get(id)).filter(|one| one.status == "failed");
+        let failed = failed.filter(|one| !one.on_session).count();
+        if recorded > failed {
+            let text = format!(
+                "attempt {number} of charge {charge} is declined: {recorded} declines on record, {failed} at the bank"
+            );
+            broken("INV14", text)?;
+        }
+    }
+    Ok(())
+}
+
+/// INV13: only what Stripe signed is stored, each is applied once, and nothing is acknowledged that is not stored.
+fn events(mirror: &Mirror, truth: &Truth, touched: &Touched) -> Result<(), Violation> {
+    for (id, state, before) in &touched.events {
+        if !truth.signed.contains(id) {
+            broken("INV13", format!("event {id} was stored, and Stripe never signed it"))?;
+        }
+        if before.as_deref().is_some_and(|before| before != "pending") {
+            broken("INV13", format!("event {id} was {before:?} and became {state}"))?;
+        }
+    }
+    match touched.acknowledged.iter().find(|id| !mirror.events.contains_key(*id)) {
+        Some(id) => broken("INV13", format!("event {id} was acknowledged and is not stored")),
+        None => Ok(()),
+    }
+}
+
+/// INV12: a mail that arrived.
+fn letter(mirror: &Mirror, truth: &Truth, letter: &Letter, now_ms: i64) -> Result<(), Violation> {
+    let times = truth.arrivals.get(&letter.id).copied().unwrap_or(0);
+    if times > 2 {
+        broken("INV12", format!("mail {} arrived {times} times", letter.id))?;
+    }
+    let Some(promise) = mirror.promises.get(&letter.promise) else {
+        return broken("INV12", format!("mail {} was never promised", letter.id));
+    };
+    if promise.kind != "mail" {
+        return Ok(());
+    }
+    let asks = matches!(
+        promise.template.as_deref(),
+        Some("payment_failed" | "authentication_required" | "last_notice")
+    );
+    let Some(charge) = mirror.charges.get(&promise.subject).filter(|_| asks) else { return Ok(()) };
+    if let Some(paid_ms) = mirror.paid_ms.get(&charge.id).filter(|at| now_ms - **at > ON_ITS_WAY_MS) {
+        let minutes = (now_ms - paid_ms) / 60_000;
+        broken(
+            "INV12",
+            format!("a mail asks for money {minutes} minutes after charge {} was paid", charge.id),
+        )?;
+    }
+    if mirror.dead_ms.get(&charge.customer).is_some_and(|at| now_ms - at > ON_ITS_WAY_MS) {
+        broken("INV12", format!("a mail to {} whose address is dead", letter.to))?;
+    }
+    let tried = truth.tries_of.get(&charge.id).into_iter().flatten();
+    let refused = tried.filter_map(|id| truth.tries.get(id)).any(|one| one.status == "failed");
+    let cardless = mirror.customers.get(&charge.customer).is_some_and(|one| one.cardless || one.lost_card);
+    if !refused && !cardless {
+        broken("INV12", format!("a mail blames the customer of charge {}, and no bank refused", charge.id))?;
+    }
+    Ok(())
+}

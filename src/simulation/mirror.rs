@@ -1,0 +1,372 @@
+//! One database as its committed changes tell it, and what changed since the last look.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Deserialize;
+
+use super::truth::Post;
+use crate::store::journal::Change;
+
+/// A charge.
+#[derive(Clone, Debug, Deserialize)]
+pub struct ChargeRow {
+    /// Its id.
+    pub id: String,
+    /// Its subscription.
+    pub subscription: Option<String>,
+    /// Its period.
+    pub period: Option<i64>,
+    /// Its customer.
+    pub customer: String,
+    /// Minor units.
+    pub amount: i64,
+    /// Lowercase code.
+    pub currency: String,
+    /// Unix seconds.
+    pub due_at: i64,
+    /// State.
+    pub state: String,
+    /// When the next action is due, Unix seconds.
+    pub next_at: Option<i64>,
+    /// Until when a link is open, or a person has been waited for, Unix seconds.
+    pub until_at: Option<i64>,
+    /// Declines so far.
+    pub declines: Option<i64>,
+}
+
+/// An attempt.
+#[derive(Clone, Debug, Deserialize)]
+pub struct AttemptRow {
+    /// Its charge.
+    pub charge: String,
+    /// Its number.
+    pub number: i64,
+    /// Its key.
+    pub key: String,
+    /// State.
+    pub state: String,
+    /// How often it was marked as sent.
+    pub sends: i64,
+    /// Since when a 5xx is known.
+    pub poisoned: Option<i64>,
+    /// When its key was first used, Unix seconds by the clock of whoever did it.
+    pub first_sent_at: Option<i64>,
+}
+
+/// A collector.
+#[derive(Clone, Debug, Deserialize)]
+pub struct CollectorRow {
+    /// Its charge.
+    pub charge: String,
+    /// Its generation.
+    pub generation: i64,
+    /// Kind.
+    pub kind: String,
+    /// State.
+    pub state: String,
+}
+
+/// A subscription.
+#[derive(Clone, Debug, Deserialize)]
+pub struct SubscriptionRow {
+    /// Its id.
+    pub id: String,
+    /// State.
+    pub state: String,
+    /// The first period without a charge.
+    pub next_index: i64,
+    /// Its plan.
+    pub plan: String,
+    /// Local date of period 0.
+    pub anchor: String,
+    /// IANA zone.
+    pub zone: String,
+}
+
+/// A promise.
+#[derive(Clone, Debug, Deserialize)]
+pub struct PromiseRow {
+    /// Its id.
+    pub id: String,
+    /// What it belongs to.
+    pub subject: String,
+    /// Unique within the subject.
+    pub step: String,
+    /// Kind.
+    pub kind: String,
+    /// Template of a mail.
+    pub template: Option<String>,
+    /// State.
+    pub state: String,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct EventRow {
+    id: String,
+    state: String,
+}
+
+/// A customer.
+#[derive(Clone, Debug, Deserialize)]
+pub struct CustomerRow {
+    /// Its id.
+    pub id: String,
+    /// At Stripe.
+    pub stripe: String,
+    /// Whether the address takes mail.
+    pub mail: String,
+    /// Why nothing is charged.
+    pub hold: Option<String>,
+    /// Whether no card is saved.
+    #[serde(deserialize_with = "is_true")]
+    pub cardless: bool,
+    /// Whether a card was saved once and then gone.
+    #[serde(skip)]
+    pub lost_card: bool,
+}
+
+/// SQLite's truth is 1.
+fn is_true<'a, D: serde::Deserializer<'a>>(value: D) -> Result<bool, D::Error> {
+    i64::deserialize(value).map(|number| number != 0)
+}
+
+/// One database.
+#[derive(Debug, Default)]
+pub struct Mirror {
+    /// Charges by id.
+    pub charges: BTreeMap<String, ChargeRow>,
+    /// Attempts by charge and number.
+    pub attempts: BTreeMap<(String, i64), AttemptRow>,
+    /// Keys of attempts.
+    pub keys: BTreeMap<String, (String, i64)>,
+    /// Collectors by charge and generation.
+    pub collectors: BTreeMap<(String, i64), CollectorRow>,
+    /// Subscriptions by id.
+    pub subscriptions: BTreeMap<String, SubscriptionRow>,
+    /// Charges by subscription and period.
+    pub periods: BTreeMap<(String, i64), String>,
+    /// Promises by id.
+    pub promises: BTreeMap<String, PromiseRow>,
+    /// Customers by id.
+    pub customers: BTreeMap<String, CustomerRow>,
+    /// Stored events by id, with their state.
+    pub events: BTreeMap<String, String>,
+    /// When what a charge last waited for was due, Unix seconds.
+    pub waited_for: BTreeMap<String, i64>,
+    /// When a charge was first seen paid, Unix milliseconds.
+    pub paid_ms: BTreeMap<String, i64>,
+    /// When an address was first seen dead, by customer, Unix milliseconds.
+    pub dead_ms: BTreeMap<String, i64>,
+    /// The newest change taken in.
+    pub seq: i64,
+}
+
+/// What changed since the last look.
+#[derive(Debug, Default)]
+pub struct Touched {
+    /// Charges that changed in the database or at Stripe.
+    pub charges: BTreeSet<String>,
+    /// Subscriptions that changed.
+    pub subscriptions: BTreeSet<String>,
+    /// Charges that left a finished state: id, from, to.
+    pub reopened: Vec<(String, String, String)>,
+    /// Attempts that went where they may not: key, from, to.
+    pub odd_attempts: Vec<(String, String, String)>,
+    /// Attempts that were declined: charge and number.
+    pub declined: Vec<(String, i64)>,
+    /// Charges of periods that are new: subscription, period, instant it falls due at.
+    pub new_periods: Vec<(String, i64, i64)>,
+    /// Charges that are new, with the instant they are due at.
+    pub new_charges: Vec<(String, i64, Option<i64>)>,
+    /// Attempts that began before their time: key, instant it was planned for.
+    pub too_early: Vec<(String, i64)>,
+    /// Attempts that began, or were first marked as sent, after their subscription was canceled or held.
+    pub begun_after_end: Vec<String>,
+    /// Events that were stored or applied.
+    pub events: Vec<(String, String, Option<String>)>,
+    /// Events that were acknowledged.
+    pub acknowledged: Vec<String>,
+    /// POSTs that left.
+    pub posts: Vec<Post>,
+    /// Mails that arrived, as positions.
+    pub letters: Vec<usize>,
+    /// Tries that reached a card.
+    pub tries: Vec<String>,
+}
+
+/// Clocks may differ by two minutes.
+const EARLY_SECS: i64 = 120;
+const FINISHED: [&str; 4] = ["paid", "uncollectible", "canceled", "settled"];
+
+/// Whether a charge's state is final.
+#[must_use]
+pub fn is_finished(state: &str) -> bool {
+    FINISHED.contains(&state)
+}
+
+/// Whether an attempt's state is open.
+#[must_use]
+pub fn is_open(state: &str) -> bool {
+    matches!(state, "prepared" | "sending" | "unknown")
+}
+
+impl Mirror {
+    /// Takes in committed changes, in order.
+    ///
+    /// # Panics
+    /// When the journal's own columns do not read back: a mistake in the simulator.
+    pub fn learn(&mut self, changes: Vec<Change>, now_ms: i64, touched: &mut Touched) {
+        for Change { seq, kind, row } in changes {
+            self.seq = seq;
+            match kind.as_str() {
+                "charge" => self.charge(read(&row), now_ms, touched),
+                "attempt" => self.attempt(read(&row), now_ms, touched),
+                "collector" => {
+                    let row: CollectorRow = read(&row);
+                    touched.charges.insert(row.charge.clone());
+                    self.collectors.insert((row.charge.clone(), row.generation), row);
+                }
+                "subscription" => {
+                    let row: SubscriptionRow = read(&row);
+                    touched.subscriptions.insert(row.id.clone());
+                    self.subscriptions.insert(row.id.clone(), row);
+                }
+                "outbox" => {
+                    let row: PromiseRow = read(&row);
+                    self.promises.insert(row.id.clone(), row);
+                }
+                "webhook_event" => {
+                    let row: EventRow = read(&row);
+                    let before = self.events.insert(row.id.clone(), row.state.clone());
+                    touched.events.push((row.id, row.state, before));
+                }
+                "customer" => {
+                    let row: CustomerRow = read(&row);
+                    if row.mail == "dead" {
+                        self.dead_ms.entry(row.id.clone()).or_insert(now_ms);
+                    }
+                    let before = self.customers.get(&row.id);
+                    let lost_card =
+                        before.is_some_and(|one| one.lost_card || (!one.cardless && row.cardless));
+                    self.customers.insert(row.id.clone(), CustomerRow { lost_card, ..row });
+                }
+                other => unreachable!("the journal has no {other}"),
+            }
+        }
+    }
+
+    fn charge(&mut self, row: ChargeRow, now_ms: i64, touched: &mut Touched) {
+        touched.charges.insert(row.id.clone());
+        if row.state == "paid" {
+            self.paid_ms.entry(row.id.clone()).or_insert(now_ms);
+        }
+        if let (Some(subscription), Some(period)) = (&row.subscription, row.period) {
+            self.periods.insert((subscription.clone(), period), row.id.clone());
+            touched.subscriptions.insert(subscription.clone());
+        }
+        if let Some(next_at) = row.next_at {
+            self.waited_for.insert(row.id.clone(), next_at);
+        }
+        if let (false, Some(subscription), Some(period)) =
+            (self.charges.contains_key(&row.id), &row.subscription, row.period)
+        {
+            touched.new_periods.push((subscription.clone(), period, row.due_at));
+        }
+        if !self.charges.contains_key(&row.id) && row.state == "due" {
+            touched.new_charges.push((row.subscription.clone().unwrap_or_default(), row.due_at, row.next_at));
+        }
+        if let Some(before) = self.charges.insert(row.id.clone(), row.clone())
+            && is_finished(&before.state)
+            && before.state != row.state
+        {
+            touched.reopened.push((row.id, before.state, row.state));
+        }
+    }
+
+    fn attempt(&mut self, row: AttemptRow, now_ms: i64, touched: &mut Touched) {
+        let place = (row.charge.clone(), row.number);
+        touched.charges.insert(row.charge.clone());
+        let before = self.attempts.insert(place.clone(), row.clone());
+        self.keys.insert(row.key.clone(), place.clone());
+        let sends = before.as_ref().map_or(0, |one| one.sends);
+        if (before.is_none() && is_open(&row.state)) || (sends == 0 && row.sends > 0) {
+            self.begun(&row, now_ms, touched);
+        }
+        if row.state == "declined" {
+            touched.declined.push(place);
+        }
+        if let Some(before) = before
+            && !is_open(&before.state)
+        {
+            touched.odd_attempts.push((row.key, before.state, row.state));
+        }
+    }
+
+    fn begun(&self, row: &AttemptRow, now_ms: i64, touched: &mut Touched) {
+        let Some(charge) = self.charges.get(&row.charge) else { return };
+        if let Some(planned) = self.waited_for.get(&row.charge).filter(|at| **at > now_ms / 1000 + EARLY_SECS)
+        {
+            touched.too_early.push((row.key.clone(), *planned));
+        }
+        let subscription = charge.subscription.as_ref().and_then(|id| self.subscriptions.get(id));
+        if let Some(ended) = subscription.filter(|one| one.state == "canceled") {
+            touched.begun_after_end.push(format!("{} after subscription {} was canceled", row.key, ended.id));
+        }
+        if self.customers.get(&charge.customer).is_some_and(|one| one.hold.is_some()) {
+            touched.begun_after_end.push(format!("{} although the customer is on hold", row.key));
+        }
+    }
+
+    /// How many charges are in which state.
+    #[must_use]
+    pub fn states(&self) -> BTreeMap<String, u64> {
+        let mut states = BTreeMap::new();
+        for charge in self.charges.values() {
+            *states.entry(charge.state.clone()).or_default() += 1;
+        }
+        states
+    }
+
+    /// Charges that are not finished.
+    #[must_use]
+    pub fn open_charges(&self) -> Vec<String> {
+        self.charges.values().filter(|one| !is_finished(&one.state)).map(|one| one.id.clone()).collect()
+    }
+
+    /// Charges that wait for a person.
+    #[must_use]
+    pub fn waiting_charges(&self) -> Vec<String> {
+        let waiting =
+            self.charges.values().filter(|one| matches!(one.state.as_str(), "needs_review" | "missed"));
+        waiting.map(|one| one.id.clone()).collect()
+    }
+
+    /// Whether the operator was told of something about this charge.
+    #[must_use]
+    pub fn has_alarm(&self, charge: &str) -> bool {
+        self.promises.values().any(|one| one.subject == charge && one.kind == "alarm")
+    }
+
+    /// The open attempts of a charge.
+    #[must_use]
+    pub fn open_attempts(&self, charge: &str) -> usize {
+        self.attempts_of(charge).filter(|one| is_open(&one.state)).count()
+    }
+
+    /// The attempts of a charge.
+    pub fn attempts_of(&self, charge: &str) -> impl Iterator<Item = &AttemptRow> {
+        let range = (charge.to_owned(), i64::MIN)..=(charge.to_owned(), i64::MAX);
+        self.attempts.range(range).map(|(_, one)| one)
+    }
+
+    /// The living collectors of a charge.
+    #[must_use]
+    pub fn living(&self, charge: &str) -> Vec<&CollectorRow> {
+        let range = (charge.to_owned(), i64::MIN)..=(charge.to_owned(), i64::MAX);
+        self.collectors.range(range).map(|(_, one)| one).filter(|one| one.state == "live").collect()
+    }
+}
+
+fn read<T: for<'a> Deserialize<'a>>(row: &str) -> T {
+    serde_json::from_str(row).unwrap_or_else(|error| panic!("{row}: {error}"))
+}

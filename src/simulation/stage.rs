@@ -1,0 +1,164 @@
+//! What all actors of one run share: the true clock, Stripe, chance, the truth. One per thread.
+
+use std::cell::RefCell;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use super::faults::{Faults, Kind};
+use super::mirror::Touched;
+use super::rng::Rng;
+use super::truth::Truth;
+use crate::sandbox::Sandbox;
+use crate::store::journal::StoredRequest;
+use crate::stripe::Request;
+
+/// See the module.
+pub struct Stage {
+    /// The true clock, Unix milliseconds; Stripe's clock is the same.
+    pub hand: Arc<AtomicI64>,
+    /// Stripe.
+    pub sandbox: Sandbox,
+    /// What goes wrong.
+    pub faults: Faults,
+    /// How long things take.
+    pub rng: Rng,
+    /// What happened.
+    pub truth: Truth,
+    /// What changed since the last look.
+    pub touched: Touched,
+    /// What happened, in words, if anybody wants to read it.
+    pub trace: Option<Vec<String>>,
+    /// A hash of everything that happened: two runs of one seed must agree.
+    pub digest: u64,
+}
+
+thread_local! {
+    static STAGE: RefCell<Option<Stage>> = const { RefCell::new(None) };
+}
+
+/// Sets the stage of this thread, or clears it.
+pub fn set(stage: Option<Stage>) {
+    STAGE.with_borrow_mut(|place| *place = stage);
+}
+
+/// Takes the stage away.
+pub fn take() -> Option<Stage> {
+    STAGE.with_borrow_mut(Option::take)
+}
+
+/// Uses the stage. Not from within itself.
+///
+/// # Panics
+/// When none is set: a mistake in the simulator.
+pub fn with<T>(use_it: impl FnOnce(&mut Stage) -> T) -> T {
+    STAGE.with_borrow_mut(|stage| use_it(stage.as_mut().expect("a stage is set")))
+}
+
+/// The true time, Unix milliseconds.
+#[must_use]
+pub fn now_ms() -> i64 {
+    with(|stage| stage.now_ms())
+}
+
+/// Writes a line of the trace.
+pub fn note(line: impl FnOnce() -> String) {
+    with(|stage| stage.note(line));
+}
+
+impl Stage {
+    /// The stage of a run.
+    #[must_use]
+    pub fn new(options: &super::Options, hand: Arc<AtomicI64>, sandbox: Sandbox) -> Self {
+        Self {
+            hand,
+            sandbox,
+            faults: Faults::new(options.seed, options.disabled.clone(), options.suppressed.clone()),
+            rng: Rng::new(options.seed, "wire"),
+            truth: Truth::default(),
+            touched: Touched::default(),
+            trace: options.traces.then(Vec::new),
+            digest: 0xcbf2_9ce4_8422_2325,
+        }
+    }
+
+    /// The true time, Unix milliseconds.
+    #[must_use]
+    pub fn now_ms(&self) -> i64 {
+        self.hand.load(Ordering::SeqCst)
+    }
+
+    /// Moves the true clock forward.
+    pub fn move_to(&self, ms: i64) {
+        self.hand.fetch_max(ms, Ordering::SeqCst);
+    }
+
+    /// Writes a line of the trace.
+    pub fn note(&mut self, line: impl FnOnce() -> String) {
+        let now_ms = self.now_ms();
+        if let Some(trace) = &mut self.trace {
+            let at = jiff::Timestamp::from_millisecond(now_ms).unwrap_or_default();
+            let mut text = format!("{at:.0} ");
+            let _ = write!(text, "{}", line());
+            trace.push(text);
+        }
+    }
+
+    /// Stirs something that happened into the digest.
+    pub fn stir(&mut self, what: &str) {
+        let now = self.now_ms().to_le_bytes();
+        for byte in what.bytes().chain(now) {
+            self.digest = (self.digest ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+
+    /// What goes wrong with this request, in the sandbox's words.
+    pub fn fault_of(&mut self, request: &Request) -> Option<String> {
+        let kind = |faults: &mut Faults, kind, words: fn(&mut Rng) -> String| faults.strike(kind).map(words);
+        let faults = &mut self.faults;
+        let found = kind(faults, Kind::NotSent, |_| "not-sent".into())
+            .or_else(|| kind(faults, Kind::RequestLost, |_| "no-answer not-executed".into()))
+            .or_else(|| kind(faults, Kind::AnswerLost, |_| "no-answer".into()))
+            .or_else(|| kind(faults, Kind::AnswerCut, |rng| format!("cut {}", rng.below(900))))
+            .or_else(|| kind(faults, Kind::AnswerLate, |rng| format!("late {}s", rng.between(3, 110))))
+            .or_else(|| {
+                kind(faults, Kind::ArrivesLate, |rng| format!("arrives-late {}s", rng.between(1, 3000)))
+            })
+            .or_else(|| kind(faults, Kind::ServerError, server_error))
+            .or_else(|| {
+                // What has been answered before is answered the same again, and not carried out once more.
+                let fresh = request.idempotency_key().is_none_or(|key| !self.truth.keys.contains_key(key));
+                let forward = |rng: &mut Rng| format!("500 forward {}m", rng.between(1, 2880));
+                if fresh { kind(faults, Kind::Forward, forward) } else { None }
+            })
+            .or_else(|| kind(faults, Kind::Conflict, |_| "409".into()))
+            .or_else(|| {
+                kind(faults, Kind::RateLimit, |rng| {
+                    format!("429 {}", rng.pick(&["endpoint-rate", "global-rate", "resource-specific"]))
+                })
+            })
+            .or_else(|| kind(faults, Kind::LockTimeout, |_| "lock-timeout".into()));
+        if let Some(fault) = &found {
+            let line = format!("  fault: {fault} on {} {}", request.method, request.path);
+            self.note(|| line);
+        }
+        found
+    }
+
+    /// Remembers a POST that leaves now.
+    pub fn post(&mut self, request: &Request, stored: Option<StoredRequest>, poisoned: bool) {
+        let Some(key) = request.idempotency_key() else { return };
+        let body =
+            request.body.as_ref().map_or_else(String::new, |body| String::from_utf8_lossy(body).into_owned());
+        let mut post = self.truth.post(self.now_ms(), key, &request.path, &body, stored);
+        post.poisoned = poisoned;
+        self.touched.posts.push(post);
+    }
+}
+
+fn server_error(rng: &mut Rng) -> String {
+    let status = rng.pick(&[500, 502, 503, 504]);
+    let executed = rng.pick(&["", " not-executed"]);
+    let retry = rng.pick(&["", " retry=true", " retry=false"]);
+    format!("{status}{executed}{retry}")
+}

@@ -1,0 +1,89 @@
+//! Wake-ups: when the database says that a job has work, some replica ticks, sometimes two.
+
+use super::sim::{Action, End, Sim};
+use super::stage;
+use crate::failpoint;
+use crate::flows::Job;
+
+/// How long a job waits between two ticks at least.
+fn pause_ms(job: Job) -> i64 {
+    match job {
+        // It asks for every open card page each time.
+        Job::Enrol => 3 * 3_600_000,
+        _ => 60_000,
+    }
+}
+
+/// A clock may be ahead of the truth, so work may be found early.
+const EARLY_MS: i64 = 60_000;
+
+impl Sim {
+    /// Looks in the database when each job has work next, if the database may have changed.
+    pub(super) async fn plan(&mut self) {
+        let statements = failpoint::statements_begun();
+        if statements == self.planned_at_statements {
+            return;
+        }
+        let Ok(wakes) = self.store.wakes().await else { return };
+        self.planned_at_statements = failpoint::statements_begun();
+        for wake in wakes {
+            let Some(job) = Job::ALL.into_iter().find(|job| job.as_str() == wake.job) else { continue };
+            let pause = self.rng.between(0, 5_000);
+            let earliest = self.ticked.get(&job).map_or(0, |at| at + pause_ms(job));
+            let at = (wake.at * 1000).max(earliest).max(stage::now_ms()) + pause;
+            if self.planned.get(&job).is_none_or(|planned| *planned > at) {
+                self.planned.insert(job, at);
+                self.at(at, Action::Tick(job));
+            }
+        }
+    }
+
+    pub(super) async fn tick(&mut self, job: Job) {
+        let now_ms = stage::now_ms();
+        if self.planned.get(&job) != Some(&now_ms) {
+            return;
+        }
+        self.planned.remove(&job);
+        self.ticked.insert(job, now_ms);
+        // The next plan must not take this tick for done.
+        self.planned_at_statements = u64::MAX;
+        let wakes = self.store.wakes().await.unwrap_or_default();
+        if !wakes.iter().any(|wake| wake.job == job.as_str() && wake.at * 1000 <= now_ms + EARLY_MS) {
+            return;
+        }
+        let many = if self.rng.chance(2500) { 2 } else { 1 };
+        for _ in 0..many {
+            let free: Vec<usize> = (0..self.replicas.len())
+                .filter(|at| self.replicas[*at].is_up(now_ms) && !self.is_busy(*at, job))
+                .collect();
+            if free.is_empty() {
+                return;
+            }
+            let at = *self.rng.pick(&free);
+            stage::note(|| format!("{} on replica {at}", job.as_str()));
+            self.spawn(at, Some(job), |ctx| {
+                Box::pin(async move {
+                    for _ in 0..50 {
+                        match ctx.run_once(job, ctx.config.limits.batch).await {
+                            Ok(report) if report.taken > 0 && report.stopped.is_none() => {}
+                            Ok(_) => break,
+                            Err(error) => {
+                                stage::note(|| format!("  {} failed: {error}", job.as_str()));
+                                break;
+                            }
+                        }
+                    }
+                    End::Job
+                })
+            })
+            .await;
+        }
+    }
+
+    /// A replica that takes new work.
+    pub(super) fn any_replica(&mut self) -> Option<usize> {
+        let now_ms = stage::now_ms();
+        let up: Vec<usize> = (0..self.replicas.len()).filter(|at| self.replicas[*at].is_up(now_ms)).collect();
+        (!up.is_empty()).then(|| *self.rng.pick(&up))
+    }
+}

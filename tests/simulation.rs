@@ -1,0 +1,48 @@
+//! The simulator over many seeds. How many: `RECURD_SIMULATION_SEEDS` (500), from `RECURD_SIMULATION_FROM` (1).
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use recurd::simulation::{Options, Outcome, run, shrink};
+
+fn number(name: &str, usual: u64) -> u64 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
+}
+
+#[test]
+fn no_seed_breaks_a_promise() {
+    let (from, count) = (number("RECURD_SIMULATION_FROM", 1), number("RECURD_SIMULATION_SEEDS", 500));
+    let next = AtomicU64::new(from);
+    let failed: Mutex<Option<Outcome>> = Mutex::default();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..cores {
+            scope.spawn(|| {
+                while failed.lock().unwrap().is_none() {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= from + count {
+                        return;
+                    }
+                    let outcome = run(&Options::new(seed));
+                    if outcome.violation.is_some() {
+                        failed.lock().unwrap().get_or_insert(outcome);
+                    }
+                }
+            });
+        }
+    });
+    let Some(failed) = failed.into_inner().unwrap() else { return };
+    let (options, outcome) = shrink::shrink(&Options::new(failed.seed), &failed);
+    let last = outcome.trace.iter().rev().take(200).rev().cloned().collect::<Vec<_>>().join("\n");
+    panic!("{last}\nseed {}: {:?}\n{}", failed.seed, failed.violation, shrink::command(&options));
+}
+
+#[test]
+fn the_same_seed_does_the_same_twice() {
+    for seed in [3, 7] {
+        let options = Options { days: 40, ..Options::new(seed) };
+        let (one, two) = (run(&options), run(&options));
+        assert_eq!((one.digest, one.steps), (two.digest, two.steps), "seed {seed}");
+        assert!(one.steps > 1000, "seed {seed} took {} steps", one.steps);
+    }
+}
