@@ -10,6 +10,7 @@ mod instance;
 pub mod journal;
 mod links;
 mod migrate;
+mod mount;
 mod outbox;
 mod plans;
 mod reports;
@@ -93,6 +94,19 @@ pub enum StoreError {
         /// What the file has.
         found: String,
     },
+    /// SQLite's locks do not hold over a network.
+    #[error(
+        "the SQLite file {file} lies on {kind}, where two machines could write at once: put it on a local disk, or use PostgreSQL"
+    )]
+    Network {
+        /// Which file.
+        file: String,
+        /// Which file system.
+        kind: String,
+    },
+    /// A standby shows the past: what it calls unpaid may be paid.
+    #[error("the database {0} is a standby in recovery: name the primary")]
+    Standby(String),
     /// A row does not read back as what it says it is.
     #[error("{what} {id} in the database is damaged: {why}")]
     Damaged {
@@ -133,20 +147,32 @@ impl Store {
     /// Opens the database at `url`; a SQLite file is created if it is missing.
     ///
     /// # Errors
-    /// [`StoreError::Url`], [`StoreError::Connect`], and [`StoreError::NotDurable`] where SQLite's settings do not hold.
+    /// [`StoreError::Url`], [`StoreError::Connect`]; [`StoreError::NotDurable`] and [`StoreError::Network`] where SQLite's
+    /// settings or locks do not hold, [`StoreError::Standby`] for a PostgreSQL that only follows.
     pub async fn open(url: &str) -> Result<Self> {
         let connect_error = |source| StoreError::Connect { url: without_password(url), source };
         if url.starts_with("sqlite:") {
             let options = SqliteConnectOptions::from_str(url).map_err(connect_error)?;
+            if let Some(kind) = mount::network(options.get_filename()) {
+                return Err(StoreError::Network { file: options.get_filename().display().to_string(), kind });
+            }
             let store = Self::open_sqlite(options).await.map_err(connect_error)?;
             store.assert_durable().await?;
             return Ok(store);
         }
         if url.starts_with("postgres:") || url.starts_with("postgresql:") {
             let options = PgConnectOptions::from_str(url).map_err(connect_error)?;
-            let options = options.application_name("recurd").options([("synchronous_commit", "on")]);
+            // Compiling a plan takes longer than running any statement here.
+            let settings = [("synchronous_commit", "on"), ("jit", "off")];
+            let options = options.application_name("recurd").options(settings);
             // One connection by hand first: it says why it fails, the pool only that it waited.
-            options.connect().await.map_err(connect_error)?.close().await.map_err(connect_error)?;
+            let mut first = options.connect().await.map_err(connect_error)?;
+            let standby: bool =
+                sqlx::query_scalar("SELECT pg_is_in_recovery()").fetch_one(&mut first).await?;
+            first.close().await.map_err(connect_error)?;
+            if standby {
+                return Err(StoreError::Standby(without_password(url)));
+            }
             let pool = PgPoolOptions::new()
                 .max_connections(POSTGRES_CONNECTIONS_MAX)
                 .acquire_timeout(Duration::from_secs(15))
