@@ -64,6 +64,8 @@ async fn a_mail_that_is_no_longer_true_does_not_leave() {
     let (scene, _) = Scene::scripted("insufficient_funds, ok").await;
     scene.mails.fail_always(Some(Fault::Temporary));
     scene.days(1).await;
+    // The card networks allow no second try on the day of the decline, to operators neither.
+    scene.hours(6).await;
     let charge = scene.charge().await.charge.id;
     scene.command(charge, recurd::flows::manage::ChargeCommand::CollectNow).await.unwrap();
     scene.run(&[Job::Collect]).await;
