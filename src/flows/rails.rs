@@ -35,7 +35,11 @@ pub(super) struct Run {
 /// Why nothing may be charged now, if so: a wrong clock, or a day that is not like any before it.
 pub(super) async fn may_begin(ctx: &Ctx) -> Result<Option<String>> {
     let now = ctx.now();
-    if let Some(skew) = ctx.stripe.skew_secs().filter(|skew| skew.abs() > SKEW_SECS_MAX) {
+    if is_skewed(ctx).is_some() {
+        // Perhaps it was set meanwhile: only a fresh answer counts.
+        let _ = ctx.stripe.retrieve_account().await;
+    }
+    if let Some(skew) = is_skewed(ctx) {
         return Ok(Some(format!("this machine's clock is {skew} s off Stripe's: set it, then run again")));
     }
     let instance = ctx.store.instance(now).await?;
@@ -58,6 +62,10 @@ pub(super) async fn may_begin(ctx: &Ctx) -> Result<Option<String>> {
     let Some(why) = due.surge(&busiest, config.surge, config.surge_from) else { return Ok(None) };
     guard::halt(&ctx.store, SELF, &why, now).await?;
     Ok(Some(why))
+}
+
+fn is_skewed(ctx: &Ctx) -> Option<i64> {
+    ctx.stripe.skew_secs().filter(|skew| skew.abs() > SKEW_SECS_MAX)
 }
 
 /// Those of a group that may be attempted, the rest is given back; and why not all of them, for [`met`] to say once the

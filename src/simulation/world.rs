@@ -250,7 +250,7 @@ pub async fn populate(ctx: &Ctx, rng: &mut Rng, start: Timestamp) -> Result<()> 
             stage.sandbox.seed_card(&seed).map_err(anyhow::Error::msg)
         })?;
         let zone = *rng.pick(&ZONES);
-        let many = if number + 8 > customers { 2 } else { rng.between(1, 2) };
+        let many = if number + 9 > customers { 2 } else { rng.between(1, 2) };
         for _ in 0..many {
             let plan = rng.pick(&plans);
             let begins = start + jiff::SignedDuration::from_hours(24 * rng.between(-20, 25));

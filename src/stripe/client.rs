@@ -223,7 +223,7 @@ impl Client {
         let took = Duration::try_from(now.duration_since(started)).unwrap_or_default();
         self.observe(endpoint, &sent, took, sends);
         if let Some(date) = sent.as_ref().ok().and_then(Response::date) {
-            self.shared.skew_secs.store(now.as_second() - date.as_second(), Ordering::Relaxed);
+            self.shared.skew_secs.store(skew_secs(started, now, date), Ordering::Relaxed);
         }
         sent
     }
@@ -254,6 +254,13 @@ impl Client {
             endpoint.0
         );
     }
+}
+
+/// How far our clock is ahead. Stripe dated the answer somewhere between our two instants, which may be days apart if
+/// the machine was suspended: only what lies outside of them is skew.
+pub(super) fn skew_secs(started: Timestamp, ended: Timestamp, date: Timestamp) -> i64 {
+    let date = date.as_second();
+    (started.as_second() - date).max(0) + (ended.as_second() - date).min(0)
 }
 
 /// Whether a request may take money as soon as it arrives.

@@ -108,6 +108,17 @@ async fn the_clock_is_compared_with_stripes() {
     assert_eq!(client.skew_secs(), Some(90));
 }
 
+#[test]
+fn an_answer_that_was_long_on_its_way_is_no_skew() {
+    let at = |secs: i64| jiff::Timestamp::from_second(1_767_225_600 + secs).unwrap();
+    for (started, ended, date, skew) in
+        [(0, 0, 0, 0), (0, 200_000, 1, 0), (0, 200_000, 199_999, 0), (90, 91, 0, 90), (0, 1, 301, -300)]
+    {
+        let found = crate::stripe::client::skew_secs(at(started), at(ended), at(date));
+        assert_eq!(found, skew, "{started}..{ended} dated {date}");
+    }
+}
+
 #[tokio::test]
 async fn behind_a_closed_gate_nothing_leaves_that_takes_money() {
     struct Closed;
