@@ -144,10 +144,16 @@ impl Shop {
         self.done(&["customers", "import", "customers.csv", "--json"])
     }
 
-    /// The leases of dead workers run out: as if five minutes had passed for everything that sleeps.
+    /// The leases of dead workers run out: as if an hour had passed for everything that sleeps or has no answer.
     pub(crate) fn let_leases_run_out(&self) {
-        self.database.execute("UPDATE charge SET wake_at = wake_at - 300 WHERE wake_at IS NOT NULL");
-        self.database.execute("UPDATE outbox SET wake_at = wake_at - 300 WHERE wake_at IS NOT NULL");
+        for earlier in [
+            "UPDATE charge SET wake_at = wake_at - 3600 WHERE wake_at IS NOT NULL",
+            "UPDATE outbox SET wake_at = wake_at - 3600 WHERE wake_at IS NOT NULL",
+            "UPDATE attempt SET first_sent_at = first_sent_at - 3600, last_sent_at = last_sent_at - 3600 \
+             WHERE finished_at IS NULL",
+        ] {
+            self.database.execute(earlier);
+        }
     }
 
     /// The mails that were written so far.
