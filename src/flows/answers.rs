@@ -131,12 +131,11 @@ pub(super) fn event_of_intent(
 ) -> Option<Event> {
     let charge = &claimed.charge;
     let outcome = of_intent(claimed, instance, intent, now);
-    // One without a name yet is known by its generation: an older one that is dead says nothing of it.
     let ours_now = charge.collector.as_ref().is_some_and(|collector| {
         collector.kind == CollectorKind::PaymentIntent
             && match &collector.stripe_id {
                 Some(id) => *id == intent.id,
-                // Not named yet: what an earlier collector came to says nothing of this one.
+                // Not named yet, but known by its generation: what an earlier collector came to says nothing of it.
                 None => {
                     let generation = intent.metadata.get(GENERATION);
                     mutant!(OldCollectorSpeaks) || generation == Some(&collector.generation.to_string())

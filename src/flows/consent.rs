@@ -4,10 +4,38 @@ use uuid::Uuid;
 
 use super::pay_link::hash;
 use super::{Ctx, Result};
-use crate::billing::ids::{ChargeId, CustomerId};
+use crate::billing::ids::{ChargeId, CustomerId, SubscriptionId};
 use crate::store::{Card, Customer, Enrolment, NewConsent};
 use crate::stripe::checkout::submit_message;
 use crate::stripe::payment_methods::PaymentMethod;
+
+/// What a page that saved a card tells of the consent. The page's Session names it, so that keeping it twice is harmless.
+struct OnPage {
+    session: String,
+    text: String,
+    customer: CustomerId,
+    subscription: Option<SubscriptionId>,
+    payment_method: String,
+    setup_intent: Option<String>,
+    mandate: Option<String>,
+}
+
+async fn keep(ctx: &Ctx, page: OnPage) -> Result<()> {
+    let consent = NewConsent {
+        id: Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("consent {}", page.session).as_bytes()),
+        customer: page.customer,
+        subscription: page.subscription,
+        given_at: ctx.now(),
+        how: "checkout",
+        text_sha256: hash(&page.text),
+        text: page.text,
+        session: Some(page.session),
+        setup_intent: page.setup_intent,
+        payment_method: Some(page.payment_method),
+        mandate: page.mandate,
+    };
+    Ok(ctx.store.record_consent(&consent, ctx.now()).await?)
+}
 
 /// Keeps the consent of a customer who saved a card on a setup page.
 pub(super) async fn record(
@@ -19,20 +47,16 @@ pub(super) async fn record(
     mandate: Option<String>,
     method: &PaymentMethod,
 ) -> Result<()> {
-    let consent = NewConsent {
-        id: Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("consent {session}").as_bytes()),
+    let page = OnPage {
+        session: session.to_owned(),
+        text: enrolment.consent_text.clone(),
         customer: customer.customer_id(),
         subscription: enrolment.subscription_id.as_deref().and_then(|id| id.parse().ok()),
-        given_at: ctx.now(),
-        how: "checkout",
-        text_sha256: hash(&enrolment.consent_text),
-        text: enrolment.consent_text.clone(),
-        session: Some(session.to_owned()),
+        payment_method: method.id.clone(),
         setup_intent,
-        payment_method: Some(method.id.clone()),
         mandate,
     };
-    Ok(ctx.store.record_consent(&consent, ctx.now()).await?)
+    keep(ctx, page).await
 }
 
 /// Keeps the consent of a customer whose card was saved by paying on a page: the text that stood above its button.
@@ -46,18 +70,8 @@ pub(super) async fn record_paid(
     let Some(text) = submit_message(&body) else { return Ok(()) };
     let subscription =
         ctx.store.find_charge(charge).await?.and_then(|one| one.charge.period).map(|(id, _)| id);
-    let consent = NewConsent {
-        id: Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("consent {session}").as_bytes()),
-        customer,
-        subscription,
-        given_at: ctx.now(),
-        how: "checkout",
-        text_sha256: hash(&text),
-        text,
-        session: Some(session),
-        setup_intent: None,
-        payment_method: Some(card.payment_method.clone()),
-        mandate: None,
-    };
-    Ok(ctx.store.record_consent(&consent, ctx.now()).await?)
+    let payment_method = card.payment_method.clone();
+    let page =
+        OnPage { session, text, customer, subscription, payment_method, setup_intent: None, mandate: None };
+    keep(ctx, page).await
 }

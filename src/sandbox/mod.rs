@@ -73,6 +73,8 @@ pub use issuer::{Attempt, Decline, Issuer, Verdict};
 pub use options::Options;
 pub use rate_limits::RateLimits;
 pub use seeds::{Refusal, SeedCard};
+#[cfg(feature = "simulation")]
+pub(crate) use webhooks::signature;
 pub use webhooks::{Delivery, WebhookRules};
 
 use state::State;

@@ -180,7 +180,7 @@ fn sign(state: &State, id: u64) -> Option<Delivery> {
 }
 
 /// The value of `Stripe-Signature`.
-pub(super) fn signature(secret: &str, at: i64, body: &[u8]) -> String {
+pub(crate) fn signature(secret: &str, at: i64, body: &[u8]) -> String {
     use std::fmt::Write as _;
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
     let mut context = hmac::Context::with_key(&key);

@@ -1,13 +1,12 @@
 //! What travels: Stripe's events to the daemon, and the daemon's mails to people.
 
-use ring::hmac;
-
 use super::faults::Kind;
 use super::sim::{Action, End, Sim};
 use super::stage;
 use super::truth::Letter;
 use super::world::WEBHOOK_SECRET;
 use crate::flows::receive;
+use crate::sandbox::signature;
 
 const MINUTE_MS: i64 = 60_000;
 const HOUR_MS: i64 = 60 * MINUTE_MS;
@@ -25,18 +24,6 @@ pub struct Parcel {
     pub forger: Option<&'static str>,
     /// How often it was sent before.
     pub tries: u32,
-}
-
-fn signature(secret: &str, at: i64, body: &[u8]) -> String {
-    use std::fmt::Write as _;
-    let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes()));
-    context.update(format!("{at}.").as_bytes());
-    context.update(body);
-    let mut text = format!("t={at},v1=");
-    for byte in context.sign().as_ref() {
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
 }
 
 impl Sim {

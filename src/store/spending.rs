@@ -15,6 +15,9 @@ const DAY_SECS: i64 = 86_400;
 /// The row of a day that counts attempts in all currencies, and is locked first.
 const ALL: &str = "";
 
+/// What a day has seen.
+const READ: &str = "SELECT currency, attempts, sum_minor FROM spending WHERE day = $1";
+
 #[derive(FromRow)]
 struct Row {
     currency: String,
@@ -66,7 +69,6 @@ impl Store {
     ) -> Result<(usize, T)> {
         const LOCK: &str = "INSERT INTO spending (day, currency, attempts, sum_minor) VALUES ($1, '', 0, 0) \
             ON CONFLICT (day, currency) DO UPDATE SET attempts = spending.attempts";
-        const READ: &str = "SELECT currency, attempts, sum_minor FROM spending WHERE day = $1";
         let (day, add) = (now.as_second().div_euclid(DAY_SECS), self.text(ADD));
         Ok(in_tx!(self, tx => {
             sqlx::query(LOCK).bind(day).execute(&mut *tx).await?;
@@ -108,7 +110,6 @@ impl Store {
     pub async fn due_today(&self, now: Timestamp) -> Result<Spent> {
         const DUE: &str = "SELECT currency, COUNT(*) AS attempts, CAST(SUM(amount_minor) AS BIGINT) AS sum_minor \
             FROM charge WHERE wake_for = 'collect' AND wake_at <= $1 GROUP BY currency";
-        const READ: &str = "SELECT currency, attempts, sum_minor FROM spending WHERE day = $1";
         let (due, today): (Vec<Row>, Vec<Row>) = on_db!(self, db => {
             let due = sqlx::query_as(DUE).bind(now.as_second()).fetch_all(db).await?;
             (due, sqlx::query_as(READ).bind(now.as_second().div_euclid(DAY_SECS)).fetch_all(db).await?)

@@ -204,16 +204,7 @@ async fn a_one_off_collected_before_its_day_is_still_found_when_the_answer_is_lo
 async fn paying_now_pays_the_first_period_saves_the_card_and_starts_the_subscription() {
     let scene = Scene::new().await;
     let ctx = &scene.world.ctx;
-    let person = enrol::Person {
-        stripe_customer: None,
-        email: "bob@example.com".into(),
-        name: "Bob".into(),
-        locale: "en".into(),
-        time_zone: "UTC".into(),
-    };
-    let bob = enrol::add_customer(ctx, &person).await.unwrap();
-    let subscription =
-        enrol::add_subscription(ctx, &bob, "basic", 1, DUE, SubscriptionState::Pending).await.unwrap();
+    let (_, subscription) = scene.bob_signs_up().await;
     let session = session_in(&enrol::open_pay_now(ctx, &subscription).await.unwrap());
     scene.hours(2).await;
     assert!(scene.tries().is_empty(), "a page that nobody paid charges nothing");

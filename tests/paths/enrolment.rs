@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use recurd::billing::subscription::SubscriptionState;
 use recurd::flows::enrol;
 use recurd::flows::notify;
 use recurd::sandbox::PageStep;
@@ -23,16 +22,7 @@ struct Enrolling {
 async fn enrolling() -> Enrolling {
     let scene = Scene::new().await;
     let ctx = &scene.world.ctx;
-    let person = enrol::Person {
-        stripe_customer: None,
-        email: "bob@example.com".into(),
-        name: "Bob".into(),
-        locale: "en".into(),
-        time_zone: "UTC".into(),
-    };
-    let bob = enrol::add_customer(ctx, &person).await.unwrap();
-    let subscription =
-        enrol::add_subscription(ctx, &bob, "basic", 1, DUE, SubscriptionState::Pending).await.unwrap();
+    let (bob, subscription) = scene.bob_signs_up().await;
     let url = enrol::open(ctx, &bob, Some(subscription.subscription_id())).await.unwrap();
     let session = session_in(&url);
     Enrolling { bob, subscription, session, scene }

@@ -8,14 +8,15 @@ use std::time::Duration;
 use jiff::Timestamp;
 use recurd::billing::charge::State;
 use recurd::billing::ids::{ChargeId, CustomerId, SubscriptionId};
+use recurd::billing::subscription::SubscriptionState;
 use recurd::clock::Clock;
 use recurd::config::Config;
 use recurd::demo::{InProcess, World, WorldOptions, audit};
 use recurd::flows::manage::{self, ChargeCommand};
-use recurd::flows::{FlowError, Job, Report, import};
+use recurd::flows::{FlowError, Job, Report, enrol, import};
 use recurd::mail::{Mail, Mailer, Memory};
 use recurd::sandbox::{Books, ChargeRow, Effect, Request, Rule, SeedCard, WebhookRules};
-use recurd::store::{ChargeFilter, Claimed};
+use recurd::store::{ChargeFilter, Claimed, Customer, Subscription};
 use recurd::stripe::{Client, ClientOptions, RateLimits, RetryPolicy};
 
 /// When the scenes begin: a Monday, an hour before anything is due.
@@ -133,6 +134,22 @@ impl Scene {
         Person { customer, card: id, subscription: customer.subscription(plan, start), stripe_customer }
     }
 
+    /// Bob signs up for the plan `basic` and has saved no card yet.
+    pub async fn bob_signs_up(&self) -> (Customer, Subscription) {
+        let ctx = &self.world.ctx;
+        let person = enrol::Person {
+            stripe_customer: None,
+            email: "bob@example.com".into(),
+            name: "Bob".into(),
+            locale: "en".into(),
+            time_zone: "UTC".into(),
+        };
+        let bob = enrol::add_customer(ctx, &person).await.unwrap();
+        let state = SubscriptionState::Pending;
+        let subscription = enrol::add_subscription(ctx, &bob, "basic", 1, DUE, state).await.unwrap();
+        (bob, subscription)
+    }
+
     // ---- time ----
 
     pub fn now(&self) -> Timestamp {
@@ -226,6 +243,11 @@ impl Scene {
 
     pub fn customer_mails(&self) -> Vec<Mail> {
         self.mails.mails().into_iter().filter(|mail| mail.to.email() != OPERATOR).collect()
+    }
+
+    /// The operator was told of money that came for a charge that had ended.
+    pub fn told_of_late_money(&self) -> bool {
+        self.alarms().iter().any(|alarm| alarm.contains("was collected although"))
     }
 
     /// The alarms that the operator got.
