@@ -106,9 +106,8 @@ async fn collect(ctx: &Ctx, group: Vec<Claimed>, report: &mut Report) -> Result<
         return Ok(());
     }
     failpoint!("P4..P5");
-    let (admitted, limit) = rails::admit(ctx, unknown_to_stripe).await?;
     let marked_at = ctx.now();
-    let ready = write_down(ctx, admitted, report, marked_at).await?;
+    let (ready, limit) = write_down(ctx, unknown_to_stripe, report, marked_at).await?;
     send_all(ctx, ready, report, marked_at).await?;
     match limit {
         Some(why) => rails::met(ctx, why, report).await,
@@ -116,13 +115,13 @@ async fn collect(ctx: &Ctx, group: Vec<Claimed>, report: &mut Report) -> Result<
     }
 }
 
-/// Writes an attempt for each charge, marked as sending, in one transaction.
+/// Writes an attempt for each charge, marked as sending, in one transaction; and why not for each, if a limit was met.
 async fn write_down(
     ctx: &Ctx,
     claimed: Vec<Claimed>,
     report: &mut Report,
     now: Timestamp,
-) -> Result<Vec<Ready>> {
+) -> Result<(Vec<Ready>, Option<String>)> {
     let mut ready = Vec::with_capacity(claimed.len());
     let mut settlements = Vec::with_capacity(claimed.len());
     for one in claimed {
@@ -132,11 +131,16 @@ async fn write_down(
         }
     }
     if mutant!(SendBeforeRecord) {
-        return Ok(ready);
+        return Ok((ready, None));
     }
-    let settled = ctx.store.settle(&settlements, now).await?;
+    let settled = rails::admit(ctx, &settlements, now).await?;
+    for one in ready.split_off(settled.admitted) {
+        if let Some(unchanged) = ctx.store.find_charge(one.claimed.charge.id).await? {
+            ctx.store.release_charge(&unchanged.charge, None).await?;
+        }
+    }
     ready.retain(|one| !settled.lost.contains(&one.claimed.charge.id));
-    Ok(ready)
+    Ok((ready, settled.why))
 }
 
 /// The next attempt, or the one that was written down before and never left.

@@ -5,12 +5,14 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use jiff::Timestamp;
+
 use super::{Ctx, Report, Result, guard};
 use crate::billing::caps::{DayCaps, Spent};
 use crate::billing::ids::CustomerId;
 use crate::billing::money::Money;
 use crate::config::Mode;
-use crate::store::Claimed;
+use crate::store::{Settled, Settlement};
 
 /// Days that make a forecast: over a year, so that yearly renewals are among them.
 const FORECAST_DAYS: i64 = 400;
@@ -68,21 +70,17 @@ fn is_skewed(ctx: &Ctx) -> Option<i64> {
     ctx.stripe.skew_secs().filter(|skew| skew.abs() > SKEW_SECS_MAX)
 }
 
-/// Those of a group that may be attempted, the rest is given back; and why not all of them, for [`met`] to say once the
-/// admitted ones are settled.
-pub(super) async fn admit(ctx: &Ctx, mut group: Vec<Claimed>) -> Result<(Vec<Claimed>, Option<String>)> {
-    if group.is_empty() {
-        return Ok((group, None));
-    }
-    let (of_run, of_run_why) = fit_run(ctx, &group);
-    let wanted: Vec<Money> = group.iter().take(of_run).map(|one| one.charge.amount).collect();
+/// Writes new attempts, as many as the run's and the day's caps allow: how many these are, and why not all, for [`met`]
+/// to say once they are settled.
+pub(super) async fn admit(ctx: &Ctx, attempts: &[Settlement], now: Timestamp) -> Result<Settled> {
+    let (of_run, of_run_why) = fit_run(ctx, attempts);
+    let attempts = attempts.get(..of_run).unwrap_or(attempts);
+    let wanted: Vec<Money> = attempts.iter().map(|one| one.charge.amount).collect();
     let (caps, first) = (&ctx.config.guard.day, first_live(ctx).await?);
     let admit = |day: &Spent| fit_day(day, caps, first, &wanted);
-    let (admitted, of_day_why) = ctx.store.book(&wanted, ctx.now(), admit).await?;
-    for one in &group.split_off(admitted) {
-        ctx.store.release_charge(&one.charge, None).await?;
-    }
-    Ok((group, of_day_why.or(of_run_why)))
+    let mut settled = ctx.store.settle_booked(attempts, now, &admit).await?;
+    settled.why = settled.why.or(of_run_why);
+    Ok(settled)
 }
 
 /// A limit was met: charging halts, and this run ends.
@@ -93,7 +91,7 @@ pub(super) async fn met(ctx: &Ctx, why: String, report: &mut Report) -> Result<(
 }
 
 /// How many of a group fit into this run.
-fn fit_run(ctx: &Ctx, group: &[Claimed]) -> (usize, Option<String>) {
+fn fit_run(ctx: &Ctx, group: &[Settlement]) -> (usize, Option<String>) {
     let config = &ctx.config.guard;
     let Ok(mut customers) = ctx.run.customers.lock() else { return (0, Some("a worker panicked".into())) };
     for (admitted, one) in group.iter().enumerate() {

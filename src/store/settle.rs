@@ -12,9 +12,11 @@ use super::attempts::{AttemptUpdate, INSERT_ATTEMPTS, NewAttempt, UPDATE_ATTEMPT
 use super::charges::{Claimed, json};
 use super::outbox::{INSERT_OUTBOX, OutboxInsert};
 use super::rows::ChargeUpdate;
+use super::spending::{ADD, LOCK_DAY, READ_DAY, booking, day, spent};
 use super::sql::{batch, in_tx};
 use super::{Result, Store};
 use crate::billing::apply::Step;
+use crate::billing::caps::Spent;
 use crate::billing::charge::{Charge, CollectorKind, State};
 use crate::billing::ids::ChargeId;
 
@@ -84,7 +86,14 @@ pub struct NetworkTry {
 pub struct Settled {
     /// Charges whose guard did not hold: somebody else changed them meanwhile, nothing was written.
     pub lost: Vec<ChargeId>,
+    /// How many of the batch, from its beginning, were allowed; nothing was written of the others.
+    pub admitted: usize,
+    /// Why not all.
+    pub why: Option<String>,
 }
+
+/// Hears what the day has seen and says how many attempts of a batch may be added, and why not all.
+pub type Admit<'a> = &'a (dyn Fn(&Spent) -> (usize, Option<String>) + Sync);
 
 impl Settlement {
     /// Takes a decision; collector rows follow from the difference between before and after.
@@ -273,18 +282,40 @@ impl Store {
     /// # Errors
     /// [`super::StoreError::Database`]; then nothing was written.
     pub async fn settle(&self, batch: &[Settlement], now: Timestamp) -> Result<Settled> {
+        self.write(batch, now, None).await
+    }
+
+    /// Writes a batch of new attempts like [`Store::settle`], as many as `admit` allows, and books them on the day of
+    /// `now` in the same transaction. Processes that book at the same moment wait for each other.
+    ///
+    /// Crash: what was booked and never sent stays booked; a cap is met early, never late.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Database`]; then nothing was written.
+    pub async fn settle_booked(
+        &self,
+        batch: &[Settlement],
+        now: Timestamp,
+        admit: Admit<'_>,
+    ) -> Result<Settled> {
+        self.write(batch, now, Some(admit)).await
+    }
+
+    async fn write(&self, batch: &[Settlement], now: Timestamp, admit: Option<Admit<'_>>) -> Result<Settled> {
         if batch.is_empty() {
             return Ok(Settled::default());
         }
-        let updates: Vec<ChargeUpdate<'_>> = batch
-            .iter()
-            .map(|one| {
-                let lease = one.lease.as_ref().map(|(owner, until)| (owner.as_str(), *until));
-                ChargeUpdate::new(one.was_version, &one.charge, lease, one.not_before)
-            })
-            .collect();
-        let (update, rows) = (self.text(UPDATE_CHARGES), json(&updates));
-        let lost = in_tx!(self, tx => {
+        let (update, add) = (self.text(UPDATE_CHARGES), self.text(ADD));
+        Ok(in_tx!(self, tx => {
+            let (mut admitted, mut why) = (batch.len(), None);
+            if let Some(admit) = admit {
+                sqlx::query(LOCK_DAY).bind(day(now)).execute(&mut *tx).await?;
+                let rows = sqlx::query_as(READ_DAY).bind(day(now)).fetch_all(&mut *tx).await?;
+                (admitted, why) = admit(&spent(rows));
+                let booking = booking(batch.iter().take(admitted).map(|one| one.charge.amount), now);
+                sqlx::query(add).bind(booking).execute(&mut *tx).await?;
+            }
+            let batch = batch.get(..admitted).unwrap_or(batch);
             if mutant!(NoVersionGuard) {
                 const FORCE: &str = "UPDATE charge SET version = $2 WHERE id = $1";
                 for one in batch {
@@ -292,7 +323,7 @@ impl Store {
                 }
             }
             let written: HashSet<String> = sqlx::query(update)
-                .bind(&rows)
+                .bind(json(&updates(batch)))
                 .fetch_all(&mut *tx)
                 .await?
                 .iter()
@@ -302,8 +333,17 @@ impl Store {
             for (sql, rows) in Batch::of(batch.iter().filter(kept), now).statements() {
                 sqlx::query(self.text(sql)).bind(rows).execute(&mut *tx).await?;
             }
-            batch.iter().filter(|one| !kept(one)).map(|one| one.charge.id).collect::<Vec<_>>()
-        });
-        Ok(Settled { lost })
+            let lost = batch.iter().filter(|one| !kept(one)).map(|one| one.charge.id).collect();
+            Settled { lost, admitted, why }
+        }))
     }
+}
+
+fn updates(batch: &[Settlement]) -> Vec<ChargeUpdate<'_>> {
+    let mut updates = Vec::with_capacity(batch.len());
+    for one in batch {
+        let lease = one.lease.as_ref().map(|(owner, until)| (owner.as_str(), *until));
+        updates.push(ChargeUpdate::new(one.was_version, &one.charge, lease, one.not_before));
+    }
+    updates
 }

@@ -5,7 +5,7 @@ use serde::Serialize;
 use sqlx::FromRow;
 
 use super::charges::json;
-use super::sql::{batch, in_tx, on_db};
+use super::sql::{batch, on_db};
 use super::{Result, Store};
 use crate::billing::caps::Spent;
 use crate::billing::money::Money;
@@ -15,11 +15,14 @@ const DAY_SECS: i64 = 86_400;
 /// The row of a day that counts attempts in all currencies, and is locked first.
 const ALL: &str = "";
 
+/// Who books on a day locks it first.
+pub(super) const LOCK_DAY: &str = "INSERT INTO spending (day, currency, attempts, sum_minor) VALUES ($1, '', 0, 0) \
+    ON CONFLICT (day, currency) DO UPDATE SET attempts = spending.attempts";
 /// What a day has seen.
-const READ: &str = "SELECT currency, attempts, sum_minor FROM spending WHERE day = $1";
+pub(super) const READ_DAY: &str = "SELECT currency, attempts, sum_minor FROM spending WHERE day = $1";
 
 #[derive(FromRow)]
-struct Row {
+pub(super) struct Row {
     currency: String,
     attempts: i64,
     sum_minor: i64,
@@ -41,7 +44,7 @@ batch! {
 }
 
 /// Rows by currency as one value. What the currency table does not know (any more) counts as attempts only.
-fn spent(rows: Vec<Row>) -> Spent {
+pub(super) fn spent(rows: Vec<Row>) -> Spent {
     let mut spent = Spent::default();
     for row in rows {
         if row.currency == ALL {
@@ -53,38 +56,26 @@ fn spent(rows: Vec<Row>) -> Spent {
     spent
 }
 
-impl Store {
-    /// Books attempts on the day of `now`: `admit` hears what the day has seen and says how many of `wanted` may be
-    /// added, in their order. Returns its answer. Processes that book at the same moment wait for each other.
-    ///
-    /// Crash: what was booked and never attempted stays booked; a cap is met early, never late.
-    ///
-    /// # Errors
-    /// [`super::StoreError::Database`].
-    pub async fn book<T: Send>(
-        &self,
-        wanted: &[Money],
-        now: Timestamp,
-        admit: impl FnOnce(&Spent) -> (usize, T) + Send,
-    ) -> Result<(usize, T)> {
-        const LOCK: &str = "INSERT INTO spending (day, currency, attempts, sum_minor) VALUES ($1, '', 0, 0) \
-            ON CONFLICT (day, currency) DO UPDATE SET attempts = spending.attempts";
-        let (day, add) = (now.as_second().div_euclid(DAY_SECS), self.text(ADD));
-        Ok(in_tx!(self, tx => {
-            sqlx::query(LOCK).bind(day).execute(&mut *tx).await?;
-            let rows: Vec<Row> = sqlx::query_as(READ).bind(day).fetch_all(&mut *tx).await?;
-            let (admitted, told) = admit(&spent(rows));
-            let mut added = Spent::default();
-            wanted.iter().take(admitted).for_each(|amount| added.add(*amount));
-            let mut rows = vec![Addition { day, currency: ALL, attempts: added.attempts, sum_minor: 0 }];
-            rows.extend(added.sums.iter().map(|(currency, sum)| {
-                Addition { day, currency: currency.code(), attempts: 0, sum_minor: *sum }
-            }));
-            sqlx::query(add).bind(json(&rows)).execute(tx).await?;
-            (admitted, told)
-        }))
-    }
+/// The day of an instant.
+pub(super) fn day(now: Timestamp) -> i64 {
+    now.as_second().div_euclid(DAY_SECS)
+}
 
+/// The rows that add attempts to the day of `now`.
+pub(super) fn booking(amounts: impl Iterator<Item = Money>, now: Timestamp) -> String {
+    let (day, mut added) = (day(now), Spent::default());
+    amounts.for_each(|amount| added.add(amount));
+    let mut rows = vec![Addition { day, currency: ALL, attempts: added.attempts, sum_minor: 0 }];
+    rows.extend(added.sums.iter().map(|(currency, sum)| Addition {
+        day,
+        currency: currency.code(),
+        attempts: 0,
+        sum_minor: *sum,
+    }));
+    json(&rows)
+}
+
+impl Store {
     /// The most that one earlier day of the last `days` saw, attempts and each sum for itself, and how many such days
     /// there were.
     ///
@@ -95,7 +86,7 @@ impl Store {
             WHERE day >= $1 AND day < $2 GROUP BY currency";
         const DAYS: &str =
             "SELECT COUNT(*) FROM spending WHERE day >= $1 AND day < $2 AND currency = '' AND attempts > 0";
-        let today = now.as_second().div_euclid(DAY_SECS);
+        let today = day(now);
         let (rows, count): (Vec<Row>, i64) = on_db!(self, db => {
             let rows = sqlx::query_as(BUSIEST).bind(today - days).bind(today).fetch_all(db).await?;
             (rows, sqlx::query_scalar(DAYS).bind(today - days).bind(today).fetch_one(db).await?)
@@ -112,7 +103,7 @@ impl Store {
             FROM charge WHERE wake_for = 'collect' AND wake_at <= $1 GROUP BY currency";
         let (due, today): (Vec<Row>, Vec<Row>) = on_db!(self, db => {
             let due = sqlx::query_as(DUE).bind(now.as_second()).fetch_all(db).await?;
-            (due, sqlx::query_as(READ).bind(now.as_second().div_euclid(DAY_SECS)).fetch_all(db).await?)
+            (due, sqlx::query_as(READ_DAY).bind(day(now)).fetch_all(db).await?)
         });
         let mut all = spent(today);
         all.attempts += due.iter().map(|row| row.attempts.unsigned_abs()).sum::<u64>();
