@@ -114,6 +114,14 @@ fn reply(shared: &Shared, posts: bool, path: &str, body: &[u8], out: &mut Vec<u8
     if path.starts_with("/v1/account") {
         return write(out, "200 OK", r#"{"id":"acct_bench","object":"account","livemode":false}"#);
     }
+    if path.starts_with("/v1/customers") {
+        // Shows no nonce: as before the first one.
+        return write(
+            out,
+            "200 OK",
+            r#"{"id":"cus_witness","object":"customer","livemode":false,"metadata":{}}"#,
+        );
+    }
     if path.starts_with("/stats") {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let stats = format!(

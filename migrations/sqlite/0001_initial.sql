@@ -10,7 +10,16 @@ CREATE TABLE instance (
     heartbeat_at    BIGINT NOT NULL,
     halted_at       BIGINT,
     halted_why      TEXT,
-    cleared_at      BIGINT
+    cleared_at      BIGINT,
+    -- The witness: a customer in Stripe whose metadata hold the newest nonce. A database that knows neither it nor ...
+    witness         TEXT,
+    nonce           TEXT,
+    -- ... the one before is older than Stripe, or one of two copies.
+    nonce_before    TEXT,
+    nonce_at        BIGINT,
+    -- Since when Stripe may know more than this database; empty: it does not.
+    behind_since    BIGINT,
+    recoveries      BIGINT NOT NULL DEFAULT 0
 );
 
 -- What each UTC day has seen; the currency '' counts the attempts in all.
@@ -80,10 +89,13 @@ CREATE TABLE subscription (
     next_due_at       BIGINT,
     ended_at          BIGINT,
     end_reason        TEXT,
+    -- When Stripe was told that it was canceled, for a restored backup to find.
+    told_at           BIGINT,
     created_at        BIGINT NOT NULL,
     FOREIGN KEY (plan, revision) REFERENCES plan_revision (plan, revision)
 );
 CREATE INDEX subscription_due ON subscription (next_due_at) WHERE state = 'active' AND next_due_at IS NOT NULL;
+CREATE INDEX subscription_untold ON subscription (id) WHERE state = 'canceled' AND told_at IS NULL;
 CREATE INDEX subscription_by_customer ON subscription (customer_id);
 
 CREATE TABLE charge (

@@ -1,6 +1,6 @@
 //! `recurd halt`, `recurd resume`: the emergency stop.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use serde::Serialize;
 
 use super::{Exit, Global, setup, show};
@@ -40,9 +40,14 @@ pub(super) async fn halt(global: &Global, args: &HaltArgs) -> Result<Exit> {
 
 pub(super) async fn resume(global: &Global, args: &HaltArgs) -> Result<Exit> {
     let store = setup::store(&setup::config(global)?).await?;
-    let before = store.halted().await?;
+    let now = Clock::system().now();
+    let known = store.instance(now).await?;
+    if known.behind_since.is_some() {
+        bail!("charging goes on after `recurd recover` only: {}", known.halted_why.unwrap_or_default());
+    }
+    let before = known.halted_why;
     if before.is_some() && !args.dry_run {
-        guard::resume(&store, &show::who(), &args.why, Clock::system().now()).await?;
+        guard::resume(&store, &show::who(), &args.why, now).await?;
     }
     match &before {
         Some(why) => answer(global, args, true, None, &format!("Charging goes on. It was halted: {why}")),

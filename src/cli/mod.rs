@@ -9,6 +9,7 @@ mod demo;
 mod find;
 mod halt;
 mod people;
+mod recover;
 mod run;
 mod setup;
 mod status;
@@ -87,6 +88,8 @@ enum Command {
     Halt(halt::HaltArgs),
     /// Let charging go on after a halt.
     Resume(halt::HaltArgs),
+    /// Bring a restored database up to what Stripe knows.
+    Recover(recover::RecoverArgs),
     /// Play Stripe on this machine, for development and tests.
     Sandbox(demo::SandboxArgs),
 }
@@ -144,6 +147,7 @@ pub async fn dispatch(cli: Cli) -> Exit {
         Command::Status => status::status(&global).await,
         Command::Halt(args) => halt::halt(&global, &args).await,
         Command::Resume(args) => halt::resume(&global, &args).await,
+        Command::Recover(args) => recover::recover(&global, &args).await,
         Command::Sandbox(args) => demo::sandbox(args).await,
     };
     match done {

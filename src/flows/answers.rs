@@ -20,6 +20,8 @@ pub(super) const SUBSCRIPTION: &str = "recurd_subscription";
 pub(super) const CHARGE: &str = "recurd_charge";
 pub(super) const ATTEMPT: &str = "recurd_attempt";
 pub(super) const GENERATION: &str = "recurd_generation";
+/// The attempt's number where no machine confirms: the customer pays on a page.
+pub(super) const ON_PAGE: &str = "link";
 pub(super) const ENROLMENT: &str = "recurd_enrolment";
 
 /// How long to wait after nothing ran.
@@ -232,7 +234,7 @@ pub(super) fn receipt(
     now: Timestamp,
 ) -> Receipt {
     let amount = intent.amount().filter(|_| intent.amount_received_minor == intent.amount_minor);
-    let by_link = intent.metadata.get(ATTEMPT).is_none_or(|attempt| attempt == "link");
+    let by_link = intent.metadata.get(ATTEMPT).is_none_or(|attempt| attempt == ON_PAGE);
     let card = intent.payment_method.as_ref().map(|method| method.id().to_owned());
     Receipt {
         payment_intent: intent.id.clone(),

@@ -17,12 +17,14 @@ use futures::{FutureExt, StreamExt};
 use jiff::Timestamp;
 
 use super::answers::{
-    ATTEMPT, Answered, CHARGE, GENERATION, INSTANCE, SUBSCRIPTION, event_of_session, is_ours, read, receipt,
+    ATTEMPT, Answered, CHARGE, GENERATION, INSTANCE, ON_PAGE, SUBSCRIPTION, event_of_session, is_ours, read,
+    receipt,
 };
 use super::close::{Closed, close};
 use super::rails;
 use super::settle::{Trace, commit, decide, next_try, settle_one, start};
-use super::{Ctx, Report, Result};
+use super::witness::{self, View};
+use super::{ASK_AGAIN, Ctx, Report, Result};
 use crate::billing::apply::{Event, Outcome};
 use crate::billing::charge::{Charge, CollectorKind, End, Operation, Work};
 use crate::billing::decline::Decline;
@@ -44,8 +46,6 @@ const SETTLE_TOGETHER_MAX: usize = 128;
 const SETTLE_TOGETHER: Duration = Duration::from_millis(200);
 /// How long a charge rests that may not be collected now (paused, on hold, its other collector still alive).
 const REST: Duration = Duration::from_secs(6 * 3600);
-/// How long a charge rests whose other collector could not be closed.
-const CLOSE_AGAIN: Duration = Duration::from_secs(120);
 /// A charge due for longer than this is looked up even with `preflight = "stale"`: its first key may be forgotten.
 const KEY_SURE: Duration = Duration::from_secs(12 * 3600);
 
@@ -73,7 +73,21 @@ pub async fn run_once(ctx: &Ctx, limit: usize) -> Result<Report> {
     let claimed = ctx.store.claim_charges(Work::Collect, &ctx.worker, now, lease, limit).await?;
     report.taken = claimed.len() as u64;
     failpoint!("P3..P4");
-    let mut waiting = ctx.in_time(claimed, now).await?.into_iter().peekable();
+    let claimed = ctx.in_time(claimed, now).await?;
+    if !claimed.is_empty() {
+        match witness::look(ctx).await? {
+            View::Agrees => {}
+            View::Differs(why) => {
+                report.stopped = Some(why);
+                return ctx.put_off(claimed).await.map(|()| report);
+            }
+            View::Unseen(_) => {
+                report.count_many("not_looked_up", claimed.len() as u64);
+                return ctx.put_off(claimed).await.map(|()| report);
+            }
+        }
+    }
+    let mut waiting = claimed.into_iter().peekable();
     while waiting.peek().is_some() && report.stopped.is_none() {
         let group: Vec<Claimed> = waiting.by_ref().take(SEND_TOGETHER_MAX).collect();
         collect(ctx, group, &mut report).await?;
@@ -201,13 +215,18 @@ fn request(
     number: u32,
     payment_method: &str,
 ) -> Prepared {
-    let key = format!(
+    let mut key = format!(
         "recurd:{}:{}:{}:{}:{number}",
         ctx.instance,
         charge.id,
         charge.generation,
         operation.as_str()
     );
+    // A restored database counts confirmations from what it knows; their old keys are not used again. The
+    // PaymentIntent can succeed only once, so that a new key is harmless.
+    if operation == Operation::Confirm && ctx.witness.recoveries() > 0 {
+        key.push_str(&format!(":after-recovery-{}", ctx.witness.recoveries()));
+    }
     let (path, body) = match operation {
         Operation::Create => {
             let (instance, id) = (ctx.instance.to_string(), charge.id.to_string());
@@ -284,7 +303,7 @@ async fn may_be_collected(ctx: &Ctx, claimed: &mut Claimed, report: &mut Report)
         }
         Closed::Alive(why) => {
             tracing::warn!(charge.id = %claimed.charge.id, "The link of charge {} cannot be closed yet: {why}", claimed.charge.id);
-            ctx.store.release_charge(&claimed.charge, now.checked_add(CLOSE_AGAIN).ok()).await?;
+            ctx.store.release_charge(&claimed.charge, now.checked_add(ASK_AGAIN).ok()).await?;
         }
     }
     // Either way the next tick goes on from what is then known.
@@ -324,7 +343,7 @@ async fn look_first(ctx: &Ctx, claimed: Vec<Claimed>, report: &mut Report) -> Re
                     report.problem(text);
                     rails::refused(ctx, rejection.error.codes(), report).await?;
                 }
-                ctx.store.release_charge(&one.charge, now.checked_add(CLOSE_AGAIN).ok()).await?;
+                ctx.store.release_charge(&one.charge, now.checked_add(ASK_AGAIN).ok()).await?;
             }
         }
     }
@@ -347,6 +366,17 @@ fn needs_a_look(ctx: &Ctx, claimed: &Claimed, now: Timestamp) -> bool {
 /// The number of the attempt that is about to be sent.
 fn next_number(charge: &Charge) -> u32 {
     charge.open_attempt().map_or(charge.attempts + 1, |attempt| attempt.number)
+}
+
+/// Looks at Stripe's lists for a charge of a restored database, and books what they show.
+pub(super) async fn adopt_forgotten(ctx: &Ctx, claimed: Claimed, report: &mut Report) -> Result<()> {
+    match find_forgotten(ctx, &claimed).await? {
+        Some(event) => {
+            report.count("adopted");
+            adopt(ctx, claimed, &event, report).await
+        }
+        None => Ok(ctx.store.release_charge(&claimed.charge, None).await?),
+    }
 }
 
 /// Books what Stripe has and the database had forgotten. An attempt must be on record for it to belong to.
@@ -407,7 +437,7 @@ async fn find_forgotten(ctx: &Ctx, claimed: &Claimed) -> Result<Option<Event>, E
         }
     }
     // A page's own PaymentIntent is confirmed on the page only.
-    let machine = |intent: &PaymentIntent| intent.metadata.get(ATTEMPT).is_none_or(|one| one != "link");
+    let machine = |intent: &PaymentIntent| intent.metadata.get(ATTEMPT).is_none_or(|one| one != ON_PAGE);
     let open = ours.iter().find(|one| one.status != PaymentIntentStatus::Canceled && machine(one));
     Ok(open.map(|intent| {
         let number_in =

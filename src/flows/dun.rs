@@ -2,6 +2,7 @@
 
 use super::close::clear;
 use super::settle::{Trace, settle_one};
+use super::witness::{self, View};
 use super::{Ctx, Report, Result};
 use crate::billing::apply::Event;
 use crate::billing::charge::{End, State, Work};
@@ -19,7 +20,13 @@ pub async fn run_once(ctx: &Ctx, limit: usize) -> Result<Report> {
     let claimed = ctx.store.claim_charges(Work::Dun, &ctx.worker, now, lease, limit).await?;
     report.taken = claimed.len() as u64;
     failpoint!("dun claimed");
-    for one in ctx.in_time(claimed, now).await? {
+    let claimed = ctx.in_time(claimed, now).await?;
+    // On old news nobody is mailed or given up.
+    if !claimed.is_empty() && !matches!(witness::look(ctx).await?, View::Agrees) {
+        report.count_many("not_looked_up", claimed.len() as u64);
+        return ctx.put_off(claimed).await.map(|()| report);
+    }
+    for one in claimed {
         let id = one.charge.id;
         if let Err(error) = dun(ctx, one, &mut report).await {
             report.problem(format!("charge {id}: {error}"));

@@ -77,7 +77,7 @@ pub async fn halt(store: &Store, who: &str, why: &str, now: Timestamp) -> Result
     Ok(true)
 }
 
-/// Lets charging go on. Whether it was halted.
+/// Lets charging go on. Whether it was halted, and not because the database is behind Stripe.
 ///
 /// # Errors
 /// [`super::FlowError::Store`].

@@ -3,8 +3,9 @@
 
 use jiff::Timestamp;
 
+use super::recover::tell_cancellations;
 use super::settle::{Trace, next_try, settle_one};
-use super::{Ctx, FlowError, Report, Result};
+use super::{Ctx, FlowError, Report, Result, witness};
 use crate::billing::apply::Event;
 use crate::billing::charge::{Charge, End, State};
 use crate::billing::ids::{ChargeId, CustomerId, SubscriptionId};
@@ -29,6 +30,10 @@ pub async fn cancel(ctx: &Ctx, id: SubscriptionId, who: &str, why: &str) -> Resu
     failpoint!("subscription canceled");
     ctx.store.audit(who, "cancel", &id.to_string(), why, now).await?;
     let mut report = Report::default();
+    if let Err(error) = tell_cancellations(ctx, OPEN_MAX as usize).await {
+        tracing::warn!("Stripe will be told later that subscription {id} is canceled: {error}");
+    }
+    witness::mark(ctx).await;
     let filter = ChargeFilter { subscription: Some(id), limit: OPEN_MAX, ..ChargeFilter::default() };
     for one in ctx.store.list_charges(&filter).await? {
         if !one.charge.state.is_terminal() && !matches!(one.charge.state, State::Closing { .. }) {
@@ -51,7 +56,9 @@ pub async fn pause(ctx: &Ctx, id: SubscriptionId, who: &str, why: &str) -> Resul
     if !ctx.store.change_subscription(id, &[Active], Paused, next, Some(why), now).await? {
         return Err(ended(ctx, id).await);
     }
-    Ok(ctx.store.audit(who, "pause", &id.to_string(), why, now).await?)
+    ctx.store.audit(who, "pause", &id.to_string(), why, now).await?;
+    witness::mark(ctx).await;
+    Ok(())
 }
 
 /// Charges again. Periods that passed meanwhile follow the plan's catch-up policy.
@@ -148,6 +155,7 @@ pub async fn command(
     }
     failpoint!("commanded..audited");
     ctx.store.audit(who, what, &id.to_string(), why, ctx.now()).await?;
+    witness::mark(ctx).await;
     Ok(report)
 }
 

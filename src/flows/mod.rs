@@ -17,8 +17,10 @@ pub mod pay_link;
 mod rails;
 pub mod receive;
 pub mod reconcile;
+pub mod recover;
 mod report;
 mod settle;
+mod witness;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -39,6 +41,8 @@ use crate::template::Templates;
 pub use letters::Letterhead;
 pub use report::{Job, Report};
 
+/// How long a charge rests after Stripe could not be asked.
+const ASK_AGAIN: std::time::Duration = std::time::Duration::from_secs(120);
 /// How the steps of alarms begin that tell of a stop.
 const STOPPED: &str = "stopped-";
 
@@ -65,6 +69,8 @@ pub struct Ctx {
     brake: Arc<guard::Brake>,
     /// What this run has done so far.
     run: Arc<rails::Run>,
+    /// What this process knows of the witness outside the database.
+    witness: Arc<witness::Known>,
     /// Name of this worker on leases.
     pub worker: Arc<str>,
     plans: Arc<Plans>,
@@ -117,6 +123,7 @@ impl Ctx {
             stripe: stripe.behind(brake.clone()),
             brake,
             run: Arc::default(),
+            witness: Arc::default(),
             mailer,
             templates,
             clock,
@@ -172,6 +179,15 @@ impl Ctx {
             self.store.release_charge(&one.charge, None).await?;
         }
         Ok(due)
+    }
+
+    /// Gives claimed charges back for a little while, because Stripe could not be asked.
+    async fn put_off(&self, claimed: Vec<Claimed>) -> Result<()> {
+        let until = self.now().checked_add(ASK_AGAIN).ok();
+        for one in &claimed {
+            self.store.release_charge(&one.charge, until).await?;
+        }
+        Ok(())
     }
 
     /// How many requests one worker has under way at once.

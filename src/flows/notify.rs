@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::letters::{About, context, mail_name};
+use super::witness::{self, View};
 use super::{Ctx, Report, Result, pay_link};
 use crate::billing::charge::State;
 use crate::billing::dunning::MailKind;
@@ -30,8 +31,19 @@ pub async fn run_once(ctx: &Ctx, limit: usize) -> Result<Report> {
     let items = ctx.store.claim_outbox(&ctx.worker, ctx.now(), ctx.lease_until(), limit).await?;
     report.taken = items.len() as u64;
     failpoint!("outbox claimed");
+    // A restored database does not know what was mailed; the operator is told all the same.
+    let held = match items.iter().any(|item| item.kind == OutboxKind::Mail) {
+        true => witness::look(ctx).await?,
+        false => View::Agrees,
+    };
     for item in items {
-        let result = match keep(ctx, &item, &mut report).await {
+        let kept = match (&held, item.kind) {
+            (View::Differs(why) | View::Unseen(why), OutboxKind::Mail) => {
+                Ok(wait(ctx, ONE_MAIL_PER / 20, why.clone(), false))
+            }
+            _ => keep(ctx, &item, &mut report).await,
+        };
+        let result = match kept {
             Ok(result) => result,
             Err(error) => later(ctx, &item, error.to_string(), false, &mut report),
         };

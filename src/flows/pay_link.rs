@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::answers::{ATTEMPT, CHARGE, GENERATION, INSTANCE, SUBSCRIPTION};
+use super::answers::{ATTEMPT, CHARGE, GENERATION, INSTANCE, ON_PAGE, SUBSCRIPTION};
 use super::close::clear;
 use super::settle::{Trace, commit, decide, settle_one};
+use super::witness::{self, View};
 use super::{Ctx, FlowError, Report, Result};
 use crate::billing::apply::Event;
 use crate::billing::charge::{Charge, State};
@@ -91,6 +92,9 @@ pub async fn find(ctx: &Ctx, token: &str) -> Result<Option<Claimed>> {
 /// page.
 pub async fn open(ctx: &Ctx, id: ChargeId, lives: Duration) -> Result<Opened> {
     if let Some(why) = ctx.brake.halted().await? {
+        return Err(FlowError::Refused(why));
+    }
+    if let View::Differs(why) | View::Unseen(why) = witness::look(ctx).await? {
         return Err(FlowError::Refused(why));
     }
     let Some(claimed) = ctx.store.claim_charge(id, &ctx.worker, ctx.now(), ctx.lease_until()).await? else {
@@ -181,7 +185,7 @@ fn request(ctx: &Ctx, claimed: &Claimed, charge: &Charge, expires_at: Timestamp)
         (SUBSCRIPTION, subscription.as_str()),
         (CHARGE, id.as_str()),
         (GENERATION, generation.as_str()),
-        (ATTEMPT, "link"),
+        (ATTEMPT, ON_PAGE),
     ]
     .into_iter()
     .filter(|(_, value)| !value.is_empty())

@@ -45,6 +45,7 @@ pub(super) async fn may_begin(ctx: &Ctx) -> Result<Option<String>> {
         return Ok(Some(format!("this machine's clock is {skew} s off Stripe's: set it, then run again")));
     }
     let instance = ctx.store.instance(now).await?;
+    ctx.witness.learn(&instance);
     let behind = instance.heartbeat_at.as_second() - now.as_second();
     if behind > SKEW_SECS_MAX {
         return Ok(Some(format!(

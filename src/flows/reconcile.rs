@@ -3,17 +3,15 @@
 use super::answers::{CHARGE, event_of_intent, event_of_session, is_ours, read};
 use super::close::{Closed, close};
 use super::collect::{look_since, resend, settle_answer};
+use super::recover::tell_cancellations;
 use super::settle::{Trace, commit, settle_one};
-use super::{Ctx, Report, Result};
+use super::{ASK_AGAIN, Ctx, Report, Result};
 use crate::billing::apply::{Event, Outcome};
 use crate::billing::charge::{Attempt, Collector, CollectorKind, End, Operation, Phase, Sent, State, Work};
 use crate::billing::subscription::SubscriptionState;
 use crate::billing::unknown::{Inquiry, inquiry};
 use crate::store::{AttemptRow, Claimed};
 use crate::stripe::Error;
-
-/// How long a charge rests after Stripe could not be asked.
-const ASK_AGAIN_SECS: u64 = 120;
 
 /// Reconciles at most `limit` charges, one after another: there are few.
 ///
@@ -33,6 +31,9 @@ pub async fn run_once(ctx: &Ctx, limit: usize) -> Result<Report> {
             report.problem(format!("charge {}: {error}", one.charge.id));
             rest(ctx, one).await?;
         }
+    }
+    if let Err(error) = tell_cancellations(ctx, limit).await {
+        report.problem(format!("Stripe could not be told of a cancellation: {error}"));
     }
     Ok(report)
 }
@@ -68,7 +69,7 @@ pub(super) async fn reconcile(ctx: &Ctx, claimed: &Claimed, report: &mut Report)
 }
 
 async fn rest(ctx: &Ctx, claimed: &Claimed) -> Result<()> {
-    let until = ctx.now().checked_add(std::time::Duration::from_secs(ASK_AGAIN_SECS)).ok();
+    let until = ctx.now().checked_add(ASK_AGAIN).ok();
     Ok(ctx.store.release_charge(&claimed.charge, until).await?)
 }
 

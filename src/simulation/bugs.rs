@@ -118,6 +118,8 @@ bugs! {
     AskedInSilence = "asked-in-silence";
     /// A cancel or hold between claim and attempt is not seen. Was in the product.
     CancelRaces = "cancel-races";
+    /// A restored database, or a copy, goes on as if nothing had happened (I-04, C15, K07).
+    WitnessIgnored = "witness-ignored";
     /// A mail leaves after the lease on it was over. Was in the product.
     MailAfterLease = "mail-after-lease";
 }

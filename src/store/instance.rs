@@ -25,6 +25,20 @@ pub struct Instance {
     pub halted_why: Option<String>,
     /// When a person last let charging go on.
     pub cleared_at: Option<Timestamp>,
+    /// When this database was made.
+    pub created_at: Timestamp,
+    /// The customer in Stripe (`cus_`) that holds the newest nonce.
+    pub witness: Option<String>,
+    /// The newest nonce.
+    pub nonce: Option<String>,
+    /// The one before.
+    pub nonce_before: Option<String>,
+    /// Since when the nonce is the newest.
+    pub nonce_at: Option<Timestamp>,
+    /// Since when Stripe may know more than this database, while it was not recovered.
+    pub behind_since: Option<Timestamp>,
+    /// How often it was recovered.
+    pub recoveries: u32,
 }
 
 #[derive(FromRow)]
@@ -35,6 +49,13 @@ struct Row {
     heartbeat_at: i64,
     halted_why: Option<String>,
     cleared_at: Option<i64>,
+    created_at: i64,
+    witness: Option<String>,
+    nonce: Option<String>,
+    nonce_before: Option<String>,
+    nonce_at: Option<i64>,
+    behind_since: Option<i64>,
+    recoveries: i64,
 }
 
 /// One execution of one job.
@@ -76,7 +97,8 @@ impl Store {
     /// [`super::StoreError::Database`].
     pub async fn instance(&self, now: Timestamp) -> Result<Instance> {
         const CREATE: &str = "INSERT INTO instance (singleton, id, created_at, heartbeat_at) VALUES (1, $1, $2, $2) ON CONFLICT DO NOTHING";
-        const READ: &str = "SELECT id, stripe_account, mode, heartbeat_at, halted_why, cleared_at FROM instance WHERE singleton = 1";
+        const READ: &str = "SELECT id, stripe_account, mode, heartbeat_at, halted_why, cleared_at, created_at, witness, \
+            nonce, nonce_before, nonce_at, behind_since, recoveries FROM instance WHERE singleton = 1";
         let row: Row = match on_db!(self, db => sqlx::query_as(READ).fetch_optional(db).await?) {
             Some(row) => row,
             None => {
@@ -95,6 +117,13 @@ impl Store {
             mode: row.mode,
             halted_why: row.halted_why,
             cleared_at: row.cleared_at.and_then(instant),
+            created_at: instant(row.created_at).ok_or_else(wrong)?,
+            witness: row.witness,
+            nonce: row.nonce,
+            nonce_before: row.nonce_before,
+            nonce_at: row.nonce_at.and_then(instant),
+            behind_since: row.behind_since.and_then(instant),
+            recoveries: u32::try_from(row.recoveries).unwrap_or(0),
         })
     }
 
@@ -131,13 +160,13 @@ impl Store {
         Ok(changed > 0)
     }
 
-    /// Lets charging go on. Whether it was halted.
+    /// Lets charging go on. Whether it was halted, and not because the database is behind.
     ///
     /// # Errors
     /// [`super::StoreError::Database`].
     pub async fn resume(&self, now: Timestamp) -> Result<bool> {
         const RESUME: &str = "UPDATE instance SET halted_at = NULL, halted_why = NULL, cleared_at = $1 \
-            WHERE halted_why IS NOT NULL";
+            WHERE halted_why IS NOT NULL AND behind_since IS NULL";
         Ok(on_db!(self, db => sqlx::query(RESUME).bind(now.as_second()).execute(db).await?.rows_affected())
             > 0)
     }

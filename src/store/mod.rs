@@ -19,6 +19,7 @@ mod settle;
 mod spending;
 mod sql;
 mod subscriptions;
+mod witness;
 
 use std::path::Path;
 use std::str::FromStr;
@@ -44,6 +45,7 @@ pub use plans::PlanRevision;
 pub use reports::{Attention, Promise, Story, StoryLine, Totals};
 pub use settle::{CollectorChange, NetworkTry, Settled, Settlement};
 pub use subscriptions::{DueSubscription, Materialized, NewSubscription, Subscription};
+pub use witness::Untold;
 
 /// Limit: how long a statement waits for another process that holds SQLite's write lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);

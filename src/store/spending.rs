@@ -94,20 +94,29 @@ impl Store {
         Ok((spent(rows), count.unsigned_abs()))
     }
 
+    /// What is due now.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Database`].
+    pub async fn due_now(&self, now: Timestamp) -> Result<Spent> {
+        const DUE: &str = "SELECT currency, COUNT(*) AS attempts, CAST(SUM(amount_minor) AS BIGINT) AS sum_minor \
+            FROM charge WHERE wake_for = 'collect' AND wake_at <= $1 GROUP BY currency";
+        let rows: Vec<Row> =
+            on_db!(self, db => sqlx::query_as(DUE).bind(now.as_second()).fetch_all(db).await?);
+        let attempts = rows.iter().map(|row| row.attempts.unsigned_abs()).sum();
+        Ok(Spent { attempts, ..spent(rows) })
+    }
+
     /// What the day of `now` will have seen when everything that is due now is attempted.
     ///
     /// # Errors
     /// [`super::StoreError::Database`].
     pub async fn due_today(&self, now: Timestamp) -> Result<Spent> {
-        const DUE: &str = "SELECT currency, COUNT(*) AS attempts, CAST(SUM(amount_minor) AS BIGINT) AS sum_minor \
-            FROM charge WHERE wake_for = 'collect' AND wake_at <= $1 GROUP BY currency";
-        let (due, today): (Vec<Row>, Vec<Row>) = on_db!(self, db => {
-            let due = sqlx::query_as(DUE).bind(now.as_second()).fetch_all(db).await?;
-            (due, sqlx::query_as(READ_DAY).bind(day(now)).fetch_all(db).await?)
-        });
-        let mut all = spent(today);
-        all.attempts += due.iter().map(|row| row.attempts.unsigned_abs()).sum::<u64>();
-        for (currency, sum) in spent(due).sums {
+        let today: Vec<Row> =
+            on_db!(self, db => sqlx::query_as(READ_DAY).bind(day(now)).fetch_all(db).await?);
+        let (mut all, due) = (spent(today), self.due_now(now).await?);
+        all.attempts += due.attempts;
+        for (currency, sum) in due.sums {
             *all.sums.entry(currency).or_default() += sum;
         }
         Ok(all)

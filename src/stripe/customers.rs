@@ -10,9 +10,11 @@ use super::client::{Answer, Client, Endpoint};
 use super::error::Error;
 use super::fields::{Identified, Metadata, Private, null_as_default, only_id};
 use super::form::{Form, checked_id};
+use super::pages::Pages;
 
 const CREATE: Endpoint = Endpoint("POST /v1/customers");
 const UPDATE: Endpoint = Endpoint("POST /v1/customers/{id}");
+const LIST: Endpoint = Endpoint("GET /v1/customers");
 const RETRIEVE: Endpoint = Endpoint("GET /v1/customers/{id}");
 
 /// A customer, or what is left of one: Stripe answers 200 for a deleted customer.
@@ -173,6 +175,12 @@ impl Client {
         key: &str,
     ) -> Result<Answer<Customer>, Error> {
         self.post(UPDATE, format!("/v1/customers/{}", checked_id(id)?), body.into(), key).await
+    }
+
+    /// Every customer of the account, newest first, page by page.
+    #[must_use]
+    pub fn customers(&self) -> Pages<Customer> {
+        Pages::new(self, LIST, "/v1/customers", Form::new())
     }
 
     /// Reads one customer, deleted or not.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use recurd::flows::guard;
 use recurd::sandbox::{Delivery, WebhookRules};
 use recurd::stripe::webhook::sign;
 
@@ -137,6 +138,10 @@ async fn what_belongs_to_another_installation_or_to_nobody_is_ignored() {
     scene.run(&[recurd::flows::Job::Materialize]).await;
     let charge = scene.charge().await.charge.id.to_string();
     let other = uuid::Uuid::new_v4().to_string();
+    // A person has said that both may use the account.
+    let (store, now) = (&scene.world.ctx.store, scene.now());
+    guard::halt(store, "ana", "another shop is there", now).await.unwrap();
+    guard::resume(store, "ana", "it is ours too", now).await.unwrap();
     for instance in [other.as_str(), ""] {
         let fields = [
             ("amount", "900"),

@@ -1,6 +1,8 @@
 //! Never twice, never lost: whatever happens to an answer, a process or a database, Stripe's books show each charge
 //! collected once, and no customer hears of a fault that was not theirs.
 
+mod recovery;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -178,41 +180,6 @@ async fn two_workers_at_the_same_moment_collect_each_charge_once() {
     tokio::join!(drain(&world.ctx), drain(&other));
     assert_eq!(scene.collected(), [1; 40]);
     assert_eq!(scene.states().await, ["paid"; 40]);
-}
-
-#[tokio::test]
-async fn a_restored_backup_adopts_what_stripe_knows() {
-    for days_later in [0, 1, 9] {
-        let scene = Scene::new(&["pm_card_visa", "pm_card_sandbox_fundsOnceThenGood"]).await;
-        scene.world.ctx.run_once(Job::Materialize, 100).await.unwrap();
-        let backup = scene.dir.join("backup.db");
-        let live = scene.dir.join("recurd.db");
-        let copy = |from: &PathBuf, to: &PathBuf| {
-            let status = std::process::Command::new("sqlite3")
-                .arg(from)
-                .arg(format!(".backup '{}'", to.display()))
-                .status();
-            status.is_ok_and(|status| status.success())
-        };
-        if !copy(&live, &backup) {
-            eprintln!("SKIPPED: sqlite3 is not installed, so no backup can be taken");
-            return;
-        }
-        scene.tick().await;
-        assert_eq!(scene.collected(), [1]);
-        scene.world.clock.advance(Duration::from_secs(days_later * 86_400));
-        // Yesterday's file comes back; the daemon starts on it and knows of nothing.
-        let url = format!("sqlite://{}", backup.display());
-        let store = recurd::store::Store::open(&url).await.unwrap();
-        let mut ctx = scene.world.ctx.clone();
-        ctx.store = store;
-        for _ in 0..24 * 12 {
-            drain(&ctx).await;
-            scene.world.clock.advance(Duration::from_secs(3600));
-            scene.world.sandbox.tick();
-        }
-        assert_eq!(scene.collected(), [1, 1], "{days_later} days later");
-    }
 }
 
 #[tokio::test]

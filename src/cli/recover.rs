@@ -1,0 +1,97 @@
+//! `recurd recover`: after a backup was restored.
+
+use anyhow::Result;
+use serde::Serialize;
+
+use super::{Exit, Global, setup, show};
+use crate::flows::recover::{self, Plan};
+use crate::flows::{Ctx, Report};
+
+/// Arguments of `recurd recover`.
+#[derive(Debug, clap::Args)]
+pub struct RecoverArgs {
+    /// Do what the plan with this hash says. Without it the plan is shown, and nothing is changed.
+    #[arg(long, value_name = "HASH")]
+    confirm: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Answer {
+    behind: bool,
+    plan: Option<Plan>,
+    done: Option<Report>,
+}
+
+pub(super) async fn recover(global: &Global, args: &RecoverArgs) -> Result<Exit> {
+    let ctx = setup::ctx(global).await?;
+    match &args.confirm {
+        Some(hash) => carry_out(global, &ctx, hash).await,
+        None => show_plan(global, &ctx).await,
+    }
+}
+
+async fn carry_out(global: &Global, ctx: &Ctx, hash: &str) -> Result<Exit> {
+    let bar = bar(global);
+    let report = recover::carry_out(ctx, hash, &show::who(), |seen| bar.set_position(seen)).await?;
+    bar.finish_and_clear();
+    if global.json {
+        show::json(&Answer { behind: false, plan: None, done: Some(report) });
+    } else {
+        let of = |word: &str| report.outcome(word);
+        say!(
+            "Recovered: {} charges follow Stripe again, {} subscriptions are canceled again, {} mails were dropped. \
+             Charging goes on.",
+            of("adopted"),
+            of("canceled"),
+            of("mails_dropped")
+        );
+    }
+    Ok(Exit::Done)
+}
+
+async fn show_plan(global: &Global, ctx: &Ctx) -> Result<Exit> {
+    let bar = bar(global);
+    let plan = recover::plan(ctx, |seen| bar.set_position(seen)).await?;
+    bar.finish_and_clear();
+    let behind = plan.is_some();
+    if global.json {
+        show::json(&Answer { behind, plan, done: None });
+    } else {
+        match &plan {
+            Some(plan) => print(plan),
+            None => say!("The database is not behind Stripe: nothing is to be recovered."),
+        }
+    }
+    Ok(if behind { Exit::Person } else { Exit::Done })
+}
+
+fn bar(global: &Global) -> indicatif::ProgressBar {
+    if global.json {
+        return indicatif::ProgressBar::hidden();
+    }
+    indicatif::ProgressBar::new_spinner().with_message("objects read from Stripe")
+}
+
+fn print(plan: &Plan) {
+    say!("Stripe knows more than this database since {}.\n", show::instant(plan.since));
+    let rows = plan.charges.iter().map(|(id, state)| [id.to_string(), state.clone()]);
+    say!("{}", show::table(["charge that Stripe knows since then", "here"], rows));
+    let row = |what: &str, count: String| [what.to_owned(), count];
+    let due: Vec<String> = plan.due_minor.iter().map(|(code, minor)| format!("{minor} {code}")).collect();
+    let rows = [
+        row(
+            "charges that this database will write, and find at Stripe, later",
+            plan.unknown_charges.to_string(),
+        ),
+        row("subscriptions to cancel again", plan.canceled.len().to_string()),
+        row("mails to customers to drop: perhaps sent before", plan.mails.to_string()),
+        row("charges due here before all this (minor units)", format!("{} ({})", plan.due, due.join(", "))),
+    ];
+    say!("{}", show::table(["", ""], rows));
+    say!(
+        "Nobody can know: pauses, prices, addresses, consents and charges marked as paid since then, charges made by hand in \
+         the Dashboard, and cancellations that Stripe could not be told. Enter them again first.\n\n\
+         To do this, and let charging go on: recurd recover --confirm {}",
+        plan.hash
+    );
+}

@@ -1,0 +1,202 @@
+//! Recovery: what Stripe knows and a restored database does not.
+//!
+//! [`plan`] reads and changes nothing; [`carry_out`] wants the hash of the plan that a person agreed to.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::answers::{CHARGE, INSTANCE};
+use super::pay_link::hash;
+use super::{Ctx, FlowError, Report, Result, collect, manage, reconcile, witness};
+use crate::billing::charge::State;
+use crate::billing::ids::{ChargeId, SubscriptionId};
+use crate::stripe::customers::CustomerFields;
+
+/// What a recovery would do.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Plan {
+    /// From when on Stripe was asked, Unix seconds.
+    pub since: i64,
+    /// Charges of which Stripe has objects since then, with their state here.
+    pub charges: BTreeMap<ChargeId, String>,
+    /// How many more Stripe has, which this database will write again when it reaches their period, and find then.
+    pub unknown_charges: usize,
+    /// Subscriptions that were canceled and are active here.
+    pub canceled: Vec<SubscriptionId>,
+    /// Customer mails that wait, and may have been sent before.
+    pub mails: u64,
+    /// What would be due now if nothing of the above were known: charges, and their sums in minor units.
+    pub due: u64,
+    /// By currency, minor units.
+    pub due_minor: BTreeMap<String, i64>,
+    /// What a person agrees to.
+    pub hash: String,
+}
+
+impl Plan {
+    /// A short name of what would be done: another situation has another one.
+    fn sealed(mut self) -> Self {
+        let mut text = String::new();
+        let _ = write!(
+            text,
+            "{} {:?} {} {:?} {}",
+            self.since, self.charges, self.unknown_charges, self.canceled, self.mails
+        );
+        self.hash = hash(&text).chars().take(12).collect();
+        self
+    }
+}
+
+/// Name of a canceled subscription in its customer's metadata: Stripe takes at most 40 characters.
+fn mark(id: SubscriptionId) -> String {
+    format!("recurd_{}", id.0.simple())
+}
+
+/// Tells Stripe which subscriptions were canceled, so that a restored backup finds out. At most `limit`.
+pub(super) async fn tell_cancellations(ctx: &Ctx, limit: usize) -> Result<()> {
+    for one in ctx.store.untold_cancellations(limit).await? {
+        let (id, at) = (one.subscription(), ctx.now());
+        let body =
+            CustomerFields { metadata: &[(&mark(id), "canceled")], ..CustomerFields::default() }.encode();
+        let key = format!("recurd:{}:{id}:canceled", ctx.instance);
+        ctx.stripe.update_customer(&one.stripe_customer, body, &key).await?;
+        failpoint!("cancellation told");
+        ctx.store.told(id, at).await?;
+    }
+    Ok(())
+}
+
+/// What a recovery would do now. `None`: the database is not behind.
+///
+/// # Errors
+/// [`FlowError::Store`], [`FlowError::Stripe`].
+pub async fn plan(ctx: &Ctx, progress: impl Fn(u64)) -> Result<Option<Plan>> {
+    let now = ctx.now();
+    let Some(since) = ctx.store.instance(now).await?.behind_since else { return Ok(None) };
+    let mut plan = Plan { since: since.as_second(), ..Plan::default() };
+    let mut seen = 0;
+    for id in named_since(ctx, since, &mut seen, &progress).await? {
+        match ctx.store.find_charge(id).await? {
+            Some(found) => {
+                plan.charges.insert(id, found.charge.state.as_str().to_owned());
+            }
+            None => plan.unknown_charges += 1,
+        }
+    }
+    plan.canceled = canceled(ctx, &mut seen, &progress).await?;
+    plan.mails = ctx.store.mails_waiting().await?;
+    let due = ctx.store.due_now(now).await?;
+    plan.due = due.attempts;
+    plan.due_minor = due.sums.iter().map(|(currency, sum)| (currency.code().to_owned(), *sum)).collect();
+    Ok(Some(plan.sealed()))
+}
+
+/// The charges that Stripe's PaymentIntents and Sessions since an instant name.
+async fn named_since(
+    ctx: &Ctx,
+    since: Timestamp,
+    seen: &mut u64,
+    progress: &impl Fn(u64),
+) -> Result<Vec<ChargeId>> {
+    let mut named = Vec::new();
+    let ours = ctx.instance.to_string();
+    let mut take = |metadata: &crate::stripe::fields::Metadata| {
+        let is_ours = metadata.get(INSTANCE) == Some(&ours);
+        named.extend(metadata.get(CHARGE).filter(|_| is_ours).and_then(|id| id.parse::<ChargeId>().ok()));
+    };
+    let mut intents = ctx.stripe.payment_intents_since(since);
+    while let Some(page) = intents.next().await? {
+        page.iter().for_each(|one| take(&one.metadata));
+        *seen += page.len() as u64;
+        progress(*seen);
+    }
+    let mut sessions = ctx.stripe.checkout_sessions_since(since);
+    while let Some(page) = sessions.next().await? {
+        page.iter().for_each(|one| take(&one.metadata));
+        *seen += page.len() as u64;
+        progress(*seen);
+    }
+    named.sort_unstable();
+    named.dedup();
+    Ok(named)
+}
+
+/// Subscriptions that Stripe was told are canceled, and that are not so here.
+async fn canceled(ctx: &Ctx, seen: &mut u64, progress: &impl Fn(u64)) -> Result<Vec<SubscriptionId>> {
+    let mut canceled = Vec::new();
+    let mut customers = ctx.stripe.customers();
+    while let Some(page) = customers.next().await? {
+        for (key, value) in page.iter().filter_map(|one| one.active()).flat_map(|one| &one.metadata) {
+            let id = key.strip_prefix("recurd_").filter(|_| value == "canceled");
+            let Some(id) = id.and_then(|id| id.parse().ok()).map(SubscriptionId) else { continue };
+            let alive = ctx.store.find_subscription(id).await?;
+            if alive.is_some_and(|one| !matches!(one.state.as_str(), "canceled" | "completed")) {
+                canceled.push(id);
+            }
+        }
+        *seen += page.len() as u64;
+        progress(*seen);
+    }
+    canceled.sort_unstable();
+    Ok(canceled)
+}
+
+/// Does what the plan with this hash says, and lets charging go on.
+///
+/// Crash: each step is found done or still to do by the next plan.
+///
+/// # Errors
+/// [`FlowError::Refused`] when the plan is another one by now; [`FlowError::Store`], [`FlowError::Stripe`].
+pub async fn carry_out(ctx: &Ctx, agreed: &str, who: &str, progress: impl Fn(u64)) -> Result<Report> {
+    let Some(plan) = plan(ctx, progress).await? else {
+        return Err(FlowError::Refused(
+            "the database is not behind Stripe: nothing is to be recovered".into(),
+        ));
+    };
+    if plan.hash != agreed {
+        return Err(FlowError::Refused(format!(
+            "the plan is {} by now, not {agreed}: look at it again",
+            plan.hash
+        )));
+    }
+    let mut report = Report::default();
+    for id in &plan.canceled {
+        manage::cancel(ctx, *id, who, "canceled before the database was restored").await?;
+        report.count("canceled");
+    }
+    for id in plan.charges.keys() {
+        let Some(claimed) = ctx.store.claim_charge(*id, &ctx.worker, ctx.now(), ctx.lease_until()).await?
+        else {
+            continue;
+        };
+        match claimed.charge.state {
+            State::Due { .. } | State::PastDue { .. } | State::Missed => {
+                collect::adopt_forgotten(ctx, claimed, &mut report).await?;
+            }
+            _ => reconcile::reconcile(ctx, &claimed, &mut report).await?,
+        }
+        failpoint!("recovered one");
+    }
+    let now = ctx.now();
+    let known = ctx.store.instance(now).await?;
+    let witness = match &known.witness {
+        Some(id) if ctx.stripe.retrieve_customer(id).await?.value.active().is_some() => known.witness,
+        _ => witness::make(ctx, known.recoveries).await?,
+    };
+    let seen = match &witness {
+        Some(witness) => witness::shown(ctx, witness).await?,
+        None => None,
+    };
+    let nonce = crate::chance::uuid().simple().to_string();
+    let (_, dropped) = ctx.store.recovered(seen.as_deref(), &nonce, now).await?;
+    report.count_many("mails_dropped", dropped);
+    failpoint!("recovered");
+    if let Some(witness) = &witness {
+        witness::show(ctx, witness, &nonce).await?;
+    }
+    ctx.store.audit(who, "recover", "instance", &format!("plan {agreed}"), now).await?;
+    Ok(report)
+}

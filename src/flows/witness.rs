@@ -1,0 +1,216 @@
+//! The witness outside the database: how a restored backup, or a second copy, finds out that it is one.
+//!
+//! ```text
+//! each hour   read the witness, then the database: the witness shows its newest nonce, or the one before?
+//!             yes   commit a new nonce, then show it
+//!             no    halt; only `recurd recover` lets charging go on
+//! ```
+//!
+//! The witness is a customer at Stripe made for this: it survives the loss of the machine, and belongs to the account
+//! that is charged. Who dies between the two writes leaves the nonce before it there, which is why two are taken as
+//! agreement. What an hour hides, idempotency keys cover: they are good for 20 hours.
+
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::answers::{ATTEMPT, CHARGE, INSTANCE, ON_PAGE};
+use super::{Ctx, FlowError, Result, guard};
+use crate::billing::ids::ChargeId;
+use crate::store::Instance;
+use crate::stripe::customers::CustomerFields;
+
+/// How long an agreement counts, in seconds.
+const AGREED_SECS: i64 = 3600;
+/// The nonce in the witness's metadata.
+const NONCE: &str = "recurd_nonce";
+/// How much longer ago than the newest nonce a recovery looks.
+const MARGIN: SignedDuration = SignedDuration::from_hours(1);
+/// Who halts in the audit trail.
+const SELF: &str = "recurd";
+
+/// What this process knows of the witness.
+#[derive(Default)]
+pub(super) struct Known {
+    agreed_at: AtomicI64,
+    recoveries: AtomicU32,
+}
+
+impl Known {
+    /// Takes note of a recovery, also one by another process.
+    pub(super) fn learn(&self, instance: &Instance) {
+        self.recoveries.store(instance.recoveries, Ordering::SeqCst);
+    }
+
+    /// How often the database was recovered.
+    pub(super) fn recoveries(&self) -> u32 {
+        self.recoveries.load(Ordering::SeqCst)
+    }
+}
+
+/// What the witness says. Without its agreement nothing is charged, mailed or given up.
+pub(super) enum View {
+    /// The database is up to date.
+    Agrees,
+    /// It may not know what happened, or the key is refused: nothing goes on without a person.
+    Differs(String),
+    /// Stripe could not be asked: a little later.
+    Unseen(String),
+}
+
+/// Looks at the witness, unless this process did so within the hour. Who has nothing to do need not look.
+pub(super) async fn look(ctx: &Ctx) -> Result<View> {
+    match differs(ctx).await {
+        Ok(None) => Ok(View::Agrees),
+        Ok(Some(why)) => Ok(View::Differs(why)),
+        Err(FlowError::Stripe(error)) if error.is_auth() => Ok(View::Differs(error.to_string())),
+        Err(FlowError::Stripe(error)) => Ok(View::Unseen(error.to_string())),
+        Err(error) => Err(error),
+    }
+}
+
+async fn differs(ctx: &Ctx) -> Result<Option<String>> {
+    let now = ctx.now();
+    let agreed_secs = now.as_second() - ctx.witness.agreed_at.load(Ordering::SeqCst);
+    if (0..AGREED_SECS).contains(&agreed_secs) || mutant!(WitnessIgnored) {
+        return Ok(None);
+    }
+    let known = ctx.store.instance(now).await?;
+    if known.behind_since.is_some() {
+        return Ok(known.halted_why);
+    }
+    let why = match &known.witness {
+        None => call(ctx, &known).await?,
+        Some(witness) => compare(ctx, witness).await?,
+    };
+    if why.is_none() {
+        ctx.witness.learn(&known);
+        ctx.witness.agreed_at.store(now.as_second(), Ordering::SeqCst);
+    }
+    Ok(why)
+}
+
+/// Makes a backup from before this moment older than Stripe: called after what only the database knows, and Stripe could
+/// not tell. Best effort: without it, a restored backup is found out at the next mark.
+pub(super) async fn mark(ctx: &Ctx) {
+    let marked = async {
+        match ctx.store.instance(ctx.now()).await?.witness {
+            Some(witness) => compare(ctx, &witness).await.map(|_| ()),
+            None => Ok(()),
+        }
+    };
+    let marked: Result<()> = marked.await;
+    if let Err(error) = marked {
+        tracing::warn!("No mark was left at Stripe: {error}");
+    }
+}
+
+/// Reads the witness before the database: whoever changed the one had committed the other.
+async fn compare(ctx: &Ctx, witness: &str) -> Result<Option<String>> {
+    let shown = shown(ctx, witness).await?;
+    let now = ctx.now();
+    let known = ctx.store.instance(now).await?;
+    if shown == known.nonce {
+        let new = crate::chance::uuid().simple().to_string();
+        if ctx.store.next_nonce(known.nonce.as_deref(), &new, now).await? {
+            failpoint!("nonce committed");
+            show(ctx, witness, &new).await?;
+        }
+        return Ok(None);
+    }
+    if let Some(nonce) = known.nonce.as_deref().filter(|_| shown == known.nonce_before) {
+        show(ctx, witness, nonce).await?;
+        return Ok(None);
+    }
+    let since = known.nonce_at.unwrap_or(known.created_at);
+    let why = format!(
+        "this database is older than what Stripe knows (its newest mark is of {since}), or a second copy of it is in use: \
+         stop the copy, then look at `recurd recover`"
+    );
+    behind(ctx, since, why).await.map(Some)
+}
+
+async fn behind(ctx: &Ctx, since: Timestamp, why: String) -> Result<String> {
+    let now = ctx.now();
+    let since = since.checked_sub(MARGIN).unwrap_or(since);
+    ctx.store.fall_behind(since, &why, now).await?;
+    tracing::error!("Charging is halted: {why}");
+    ctx.store.audit(SELF, "halt", "instance", &why, now).await?;
+    Ok(why)
+}
+
+/// The nonce that the witness shows.
+pub(super) async fn shown(ctx: &Ctx, witness: &str) -> Result<Option<String>> {
+    let customer = ctx.stripe.retrieve_customer(witness).await?.value;
+    Ok(customer.active().and_then(|one| one.metadata.get(NONCE).cloned()).filter(|one| !one.is_empty()))
+}
+
+/// Shows a nonce that is committed.
+pub(super) async fn show(ctx: &Ctx, witness: &str, nonce: &str) -> Result<()> {
+    let body = CustomerFields { metadata: &[(NONCE, nonce)], ..CustomerFields::default() }.encode();
+    let key = format!("recurd:{}:witness:{nonce}", ctx.instance);
+    ctx.stripe.update_customer(witness, body, &key).await?;
+    Ok(())
+}
+
+/// Calls the first witness, unless Stripe knows already what this database does not.
+async fn call(ctx: &Ctx, known: &Instance) -> Result<Option<String>> {
+    if let Some(why) = not_the_first(ctx, known).await? {
+        return Ok(Some(why));
+    }
+    match make(ctx, known.recoveries).await? {
+        Some(witness) => compare(ctx, &witness).await,
+        None => Ok(None),
+    }
+}
+
+/// Makes the witness. `None`: somebody has deleted it within the day.
+pub(super) async fn make(ctx: &Ctx, recoveries: u32) -> Result<Option<String>> {
+    let id = ctx.instance.to_string();
+    let fields = CustomerFields {
+        name: Some("recurd witness (no customer: keep it)"),
+        metadata: &[(INSTANCE, id.as_str())],
+        ..CustomerFields::default()
+    };
+    let key = format!("recurd:{id}:witness:{recoveries}");
+    // One key, one body: two processes that call at the same moment get the same witness.
+    let made = ctx.stripe.create_customer(fields.encode(), &key).await?.value;
+    let Some(made) = made.active() else { return Ok(None) };
+    ctx.store.set_witness(&made.id).await?;
+    failpoint!("witness known");
+    Ok(Some(made.id.clone()))
+}
+
+/// Whether the account's newest PaymentIntents name a charge that a database without a witness should know.
+async fn not_the_first(ctx: &Ctx, known: &Instance) -> Result<Option<String>> {
+    let newest = ctx.stripe.payment_intents_since(Timestamp::UNIX_EPOCH).next().await?.unwrap_or_default();
+    for intent in &newest {
+        let (Some(instance), Some(charge)) = (intent.metadata.get(INSTANCE), intent.metadata.get(CHARGE))
+        else {
+            continue;
+        };
+        if *instance != ctx.instance.to_string() {
+            if known.cleared_at.is_some() || instance.is_empty() {
+                continue;
+            }
+            let why = format!(
+                "Stripe knows charges of another recurd database ({instance}), this one has never charged: restore that \
+                 one, or, if both are meant to use this account, `recurd resume`"
+            );
+            guard::halt(&ctx.store, SELF, &why, ctx.now()).await?;
+            return Ok(Some(why));
+        }
+        // A database without a witness never collected; a customer may have paid on a page.
+        let on_page = intent.metadata.get(ATTEMPT).is_none_or(|attempt| attempt == ON_PAGE);
+        let is_known = match charge.parse::<ChargeId>() {
+            Ok(id) => on_page && ctx.store.find_charge(id).await?.is_some(),
+            Err(_) => true,
+        };
+        if !is_known {
+            let why =
+                format!("Stripe knows more of charge {charge} than this database: look at `recurd recover`");
+            return behind(ctx, known.created_at, why).await.map(Some);
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,228 @@
+//! A database that is older than Stripe, or one of two: it finds out by itself, charges nothing, and follows Stripe again
+//! once a person has agreed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use recurd::flows::{Ctx, Job, guard, import, manage, recover};
+use recurd::sandbox::Request;
+use recurd::store::Store;
+
+use crate::{Scene, drain};
+
+/// The files of a SQLite database that nobody writes at this moment.
+const FILES: [&str; 2] = ["recurd.db", "recurd.db-wal"];
+
+impl Scene {
+    /// Last night's backup.
+    fn back_up(&self) {
+        for file in FILES {
+            std::fs::copy(self.dir.join(file), self.dir.join(format!("backup-{file}"))).unwrap();
+        }
+    }
+
+    /// A process on the backup, as the one that follows a restore, or as a copy that somebody started elsewhere.
+    async fn on_backup(&self) -> Ctx {
+        let file = self.dir.join("backup-recurd.db");
+        let store = Store::open(&format!("sqlite://{}", file.display())).await.unwrap();
+        let ctx = &self.world.ctx;
+        Ctx::new(
+            store,
+            ctx.stripe.clone(),
+            ctx.mailer.clone(),
+            ctx.templates.clone(),
+            ctx.clock.clone(),
+            Arc::clone(&ctx.config),
+            ctx.instance,
+            (*ctx.head).clone(),
+        )
+    }
+
+    /// Days in which everything goes its way.
+    async fn days(&self, days: u32) {
+        for _ in 0..days * 4 {
+            self.tick().await;
+            self.world.clock.advance(Duration::from_secs(6 * 3600));
+            self.world.sandbox.tick();
+        }
+    }
+
+    /// The same days on another database.
+    async fn days_on(&self, ctx: &Ctx, days: u32) {
+        for _ in 0..days * 4 {
+            drain(ctx).await;
+            self.world.clock.advance(Duration::from_secs(6 * 3600));
+            self.world.sandbox.tick();
+        }
+    }
+
+    fn requests(&self, path: &str) -> usize {
+        let log = self.world.sandbox.books().requests;
+        log.iter().filter(|one| one.method == "POST" && one.path.starts_with(path)).count()
+    }
+}
+
+async fn confirm(ctx: &Ctx) -> recover::Plan {
+    let plan = recover::plan(ctx, |_| {}).await.unwrap().unwrap();
+    recover::carry_out(ctx, &plan.hash, "ana", |_| {}).await.unwrap();
+    plan
+}
+
+#[tokio::test]
+async fn a_restored_backup_charges_nothing_until_a_person_agrees_and_then_nothing_twice() {
+    let scene =
+        Scene::new(&["pm_card_visa", "pm_card_visa_chargeDeclinedInsufficientFunds", "pm_card_visa"]).await;
+    drain(&scene.world.ctx).await;
+    scene.world.clock.advance(Duration::from_secs(3 * 86_400));
+    scene.back_up();
+    scene.days(35).await;
+    let (collected, posts, mails) =
+        (scene.collected(), scene.requests("/v1/payment_intents"), scene.customer_mails());
+    assert_eq!(collected, [1, 1, 1, 1], "two months of two customers");
+
+    let restored = scene.on_backup().await;
+    scene.days_on(&restored, 2).await;
+    assert_eq!(scene.requests("/v1/payment_intents"), posts, "nothing is charged");
+    assert_eq!(scene.customer_mails(), mails, "no customer is mailed on old news");
+    assert!(
+        restored
+            .store
+            .halted()
+            .await
+            .unwrap()
+            .unwrap()
+            .starts_with("this database is older than what Stripe knows")
+    );
+    assert!(scene.alarms() >= 1, "the operator is told");
+
+    let refused = recover::carry_out(&restored, "123456789abc", "ana", |_| {}).await.unwrap_err();
+    assert!(refused.to_string().contains("look at it again"), "{refused}");
+    assert!(!guard::resume(&restored.store, "ana", "hurry", scene.world.clock.now()).await.unwrap());
+    confirm(&restored).await;
+    scene.days_on(&restored, 2).await;
+    assert_eq!(scene.collected(), collected, "what was collected is found, not collected again");
+    scene.days_on(&restored, 31).await;
+    assert_eq!(scene.collected(), [1; 6], "and the next month is collected");
+}
+
+#[tokio::test]
+async fn a_backup_from_before_the_first_charge_finds_it_whenever_it_comes_back() {
+    for days_later in [0, 1, 9] {
+        let scene = Scene::new(&["pm_card_visa", "pm_card_sandbox_fundsOnceThenGood"]).await;
+        scene.world.ctx.run_once(Job::Materialize, 100).await.unwrap();
+        scene.back_up();
+        scene.tick().await;
+        assert_eq!(scene.collected(), [1]);
+        scene.world.clock.advance(Duration::from_secs(days_later * 86_400));
+        let restored = scene.on_backup().await;
+        drain(&restored).await;
+        assert!(restored.store.halted().await.unwrap().is_some(), "{days_later} days later");
+        scene.world.clock.advance(Duration::from_secs(600));
+        let plan = confirm(&restored).await;
+        assert_eq!((plan.charges.len(), plan.due), (2, 2));
+        scene.days_on(&restored, 12).await;
+        assert_eq!(scene.collected(), [1, 1], "{days_later} days later");
+    }
+}
+
+#[tokio::test]
+async fn a_subscription_that_was_canceled_after_the_backup_stays_canceled() {
+    let scene = Scene::new(&["pm_card_visa", "pm_card_visa"]).await;
+    scene.days(2).await;
+    scene.back_up();
+    let subscriptions = scene.world.ctx.store.list_subscriptions(None, 0, 10).await.unwrap();
+    let gone = subscriptions[0].subscription_id();
+    manage::cancel(&scene.world.ctx, gone, "ana", "moved away").await.unwrap();
+    scene.days(1).await;
+    let restored = scene.on_backup().await;
+    scene.days_on(&restored, 35).await;
+    assert_eq!(scene.collected(), [1, 1], "the next month waits for a person");
+    let plan = confirm(&restored).await;
+    assert_eq!(plan.canceled, [gone]);
+    scene.days_on(&restored, 2).await;
+    assert_eq!(scene.collected(), [1, 1, 1], "only the other one is collected a second time");
+}
+
+#[tokio::test]
+async fn of_two_copies_one_stops_and_no_charge_is_collected_by_both() {
+    let scene = Scene::new(&["pm_card_visa", "pm_card_visa"]).await;
+    drain(&scene.world.ctx).await;
+    scene.back_up();
+    let copy = scene.on_backup().await;
+    for _ in 0..40 * 24 {
+        drain(&scene.world.ctx).await;
+        drain(&copy).await;
+        scene.world.clock.advance(Duration::from_secs(3600));
+        scene.world.sandbox.tick();
+    }
+    let stopped = [scene.world.ctx.store.halted().await.unwrap(), copy.store.halted().await.unwrap()];
+    assert_eq!(stopped.iter().filter(|why| why.is_some()).count(), 1, "{stopped:?}");
+    assert_eq!(scene.collected(), [1; 4]);
+}
+
+#[tokio::test]
+async fn an_empty_database_does_not_charge_what_a_lost_one_may_have_charged() {
+    let lost = Scene::new(&["pm_card_visa"]).await;
+    lost.days(1).await;
+    let posts = lost.requests("/v1/payment_intents");
+    let ctx = &lost.world.ctx;
+    let store = Store::open(&format!("sqlite://{}", lost.dir.join("new.db").display())).await.unwrap();
+    store.migrate().await.unwrap();
+    let instance = store.instance(lost.world.clock.now()).await.unwrap().id;
+    let new = Ctx::new(
+        store,
+        ctx.stripe.clone(),
+        ctx.mailer.clone(),
+        ctx.templates.clone(),
+        ctx.clock.clone(),
+        Arc::clone(&ctx.config),
+        instance,
+        (*ctx.head).clone(),
+    );
+    let lines = format!(
+        "{}\ncus_0,pm_card_visa_0,c@example.com,C,en,UTC,basic,1,2026-01-05,2026-01-01,yes\n",
+        import::HEADER
+    );
+    assert!(import::import(&new, lines.as_bytes(), |_| {}).await.unwrap().bad.is_empty());
+    new.run_once(Job::Materialize, 10).await.unwrap();
+    assert!(new.run_once(Job::Collect, 10).await.unwrap().stopped.is_some());
+    let why = new.store.halted().await.unwrap().unwrap();
+    assert!(why.starts_with("Stripe knows charges of another recurd database"), "{why}");
+    assert_eq!(lost.requests("/v1/payment_intents"), posts);
+    // Two databases on one account on purpose.
+    guard::resume(&new.store, "ana", "a second shop", lost.world.clock.now()).await.unwrap();
+    lost.days_on(&new, 1).await;
+    assert_eq!(lost.requests("/v1/payment_intents"), posts + 1);
+}
+
+#[tokio::test]
+async fn a_witness_that_somebody_deleted_stops_charging_until_a_person_has_looked() {
+    let scene = Scene::new(&["pm_card_visa"]).await;
+    scene.days(1).await;
+    let (ctx, store) = (&scene.world.ctx, &scene.world.ctx.store);
+    let witness = store.instance(scene.world.clock.now()).await.unwrap().witness.unwrap();
+    let path = format!("/v1/customers/{witness}");
+    let delete =
+        Request::new("DELETE".parse().unwrap(), path).header("authorization", "Bearer sk_test_sandbox");
+    assert!(scene.world.sandbox.handle(&delete).response().is_some_and(|answer| answer.status == 200));
+    scene.days(40).await;
+    assert_eq!(scene.collected(), [1]);
+    assert!(store.halted().await.unwrap().is_some());
+    confirm(ctx).await;
+    scene.days(32).await;
+    assert_eq!(scene.collected(), [1; 3]);
+}
+
+#[tokio::test]
+async fn who_dies_between_the_two_writes_of_a_mark_is_no_stranger() {
+    let scene = Scene::new(&["pm_card_visa"]).await;
+    drain(&scene.world.ctx).await;
+    let store = &scene.world.ctx.store;
+    let known = store.instance(scene.world.clock.now()).await.unwrap();
+    // Committed, and died before Stripe was shown it.
+    assert!(store.next_nonce(known.nonce.as_deref(), "unseen", scene.world.clock.now()).await.unwrap());
+    scene.days(3).await;
+    assert_eq!(store.halted().await.unwrap(), None);
+    let shown = store.instance(scene.world.clock.now()).await.unwrap();
+    assert_ne!(shown.nonce, known.nonce);
+}
