@@ -1,6 +1,7 @@
 //! Stories of one charge: what happens, and what the customer and the operator hear of it.
 
 use super::*;
+use crate::billing::charge::Work;
 use crate::billing::unknown::{Inquiry, MISS_GAP, inquiry};
 
 #[test]
@@ -209,6 +210,14 @@ fn a_canceled_charge_whose_payment_is_pending_stays_canceled() {
         assert!(scene.apply(&Event::Declined(decline("insufficient_funds"))).is_err(), "no ladder starts");
         assert_eq!(scene.then(Event::CollectorDead).state(), "canceled");
     }
+}
+
+#[test]
+fn a_pending_payment_is_asked_about_every_six_hours() {
+    let pending = scene().after(HOUR).sent().then(Event::Pending);
+    assert_eq!(pending.charge.state, State::Processing { poll_at: at(7 * HOUR) });
+    let ending = pending.then(Event::Stop(End::Canceled)).after(HOUR).then(Event::Pending);
+    assert_eq!(ending.charge.wake(), Some((Work::Reconcile, at(8 * HOUR))));
 }
 
 #[test]
