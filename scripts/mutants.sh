@@ -31,7 +31,8 @@ main() {
 }
 
 make_crate() {
-    rm -rf "$CRATE/src"
+    # A run that was interrupted may have left a half-written cache, which then does not link.
+    rm -rf "$CRATE/src" "$CRATE/target/debug/incremental"
     mkdir -p "$CRATE/src"
     cp -r "$ROOT/src/billing" "$CRATE/src/"
     cp -r "$ROOT/data" "$ROOT/Cargo.lock" "$CRATE/"
