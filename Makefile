@@ -44,6 +44,18 @@ SEEDS ?= 100000
 soak: ## the simulator over many seeds: make soak SEEDS=100000 ARGS="--from 501"
 	$(CARGO) run $(SIMULATE) --bin simulate -- --seeds $(SEEDS) $(ARGS)
 
+.PHONY: chaos
+chaos: ## replicas, PostgreSQL and connections torn down at full size; make test has it smaller
+ifeq ($(HAVE_NEXTEST),yes)
+	RECURD_CHAOS=full $(TEST_ENV) $(CARGO) nextest run --locked --test chaos --success-output final
+else
+	RECURD_CHAOS=full $(TEST_ENV) $(CARGO) test --locked --test chaos -- --nocapture
+endif
+
+.PHONY: mutants
+mutants: ## every mutant of src/billing against billing's own tests (ARGS="--shard 0/4" for a part)
+	scripts/mutants.sh $(ARGS)
+
 .PHONY: official
 official: ## the official Stripe client libraries (Python, Node) against the sandbox
 	$(CARGO) build --locked --bin recurd

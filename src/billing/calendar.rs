@@ -314,6 +314,14 @@ mod tests {
     }
 
     #[test]
+    fn the_shortest_an_interval_can_be_is_known() {
+        let day = 86_400;
+        for (text, days) in [("3 days", 3), ("2 weeks", 14), ("2 months", 56), ("2 years", 730)] {
+            assert_eq!(text.parse::<Interval>().unwrap().min_secs(), days * day, "{text}");
+        }
+    }
+
+    #[test]
     fn a_start_is_a_date_or_an_instant() {
         assert_eq!("2026-01-31".parse::<Start>().unwrap(), Start::Date(date(2026, 1, 31)));
         assert!(matches!("2026-01-31T09:00:00+01:00".parse::<Start>(), Ok(Start::Instant(_))));

@@ -198,5 +198,30 @@ mod tests {
         assert!(decline("revocation_of_all_authorizations", None, None).stops_series());
         assert!(decline("do_not_honor", None, Some("21")).stops_series());
         assert!(!decline("lost_card", None, None).stops_series());
+        for (code, stops) in [("R0", true), ("R1", true), ("R3", true), ("R2", false)] {
+            let network = Some(code.to_owned());
+            let raw = Decline { network_decline_code: network, ..Decline::default() };
+            assert_eq!(raw.stops_series(), stops, "{code}");
+        }
+    }
+
+    #[test]
+    fn the_networks_own_advice_outranks_the_code_too() {
+        for advice in ["03", "21"] {
+            assert_eq!(decline("insufficient_funds", None, Some(advice)).class(), Class::Never, "{advice}");
+        }
+        for advice in ["01", "40", "41"] {
+            assert_eq!(decline("insufficient_funds", None, Some(advice)).class(), Class::FixData, "{advice}");
+        }
+    }
+
+    #[test]
+    fn the_reason_is_the_finest_code() {
+        assert_eq!(decline("lost_card", None, None).reason(), "lost_card");
+        assert_eq!(
+            Decline { code: Some("expired_card".into()), ..Decline::default() }.reason(),
+            "expired_card"
+        );
+        assert_eq!(Decline::default().reason(), "unknown");
     }
 }

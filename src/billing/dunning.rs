@@ -315,6 +315,13 @@ mod tests {
         let first = on_decline(None, &down, &policy, &[at(0)], at(0));
         assert!(first.mails.is_empty());
         assert_eq!(first.next, Next { at: at(DAY), action: Action::Collect });
+        let late = on_decline(Some(first.dunning), &down, &policy, &[], at(DAY - 1));
+        assert!(late.mails.is_empty());
+        assert_eq!(
+            (late.next.at, late.dunning.declines),
+            (at(DAY - 1 + 3600), 2),
+            "an hour's pause at least"
+        );
         let second = on_decline(Some(first.dunning), &down, &policy, &[at(0), at(DAY)], at(DAY));
         assert_eq!(second.mails, [(0, MailKind::PaymentFailed)]);
     }

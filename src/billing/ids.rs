@@ -93,4 +93,15 @@ mod tests {
         assert_eq!(derive(), derive());
         assert_ne!(derive(), instance.customer("cus_1").subscription("pro", "2026-01-31").charge(8));
     }
+
+    #[test]
+    fn derived_ids_are_the_same_in_every_release() {
+        let customer = InstanceId(Uuid::nil()).customer("cus_1");
+        let subscription = customer.subscription("pro", "2026-01-31");
+        assert_eq!(customer.to_string(), "87868d18-127d-540f-97f9-926c06a36106");
+        assert_eq!(subscription.to_string(), "50559008-2514-594a-b5f6-488c0bdf8569");
+        assert_eq!(subscription.charge(7).to_string(), "9e4cf848-63f9-58e6-bf8a-eb8b0be8bd22");
+        assert_eq!(customer.one_off("order-1").to_string(), "c996c547-1c18-5db1-98db-504cc5a9d1ed");
+        assert_ne!(InstanceId::random(), InstanceId::random());
+    }
 }

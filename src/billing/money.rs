@@ -297,6 +297,20 @@ mod tests {
     }
 
     #[test]
+    fn a_currency_is_its_code() {
+        let (eur, usd) = (money("1 EUR").currency(), money("1 USD").currency());
+        assert_eq!((eur.code(), eur.to_string(), format!("{eur:?}")), ("eur", "EUR".into(), "eur".into()));
+        assert!(eur < usd && eur != usd, "rows and locks are ordered by code");
+        assert!(Currency::all().count() > 100 && Currency::all().any(|one| one == usd));
+    }
+
+    #[test]
+    fn nothing_is_owed_only_at_zero() {
+        assert!(money("0 USD").is_zero());
+        assert!(!money("0.01 USD").is_zero());
+    }
+
+    #[test]
     fn text_survives_a_round_trip_in_every_currency() {
         for currency in Currency::all() {
             for minor in [0, 1, 99, 100, 101, 123_456_789] {

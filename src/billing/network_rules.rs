@@ -97,6 +97,37 @@ mod tests {
     }
 
     #[test]
+    fn each_advice_is_its_wait() {
+        const HOURS: i64 = 3600;
+        let waits = [
+            ("24", 1),
+            ("25", 24),
+            ("26", 48),
+            ("02", 72),
+            ("27", 96),
+            ("28", 144),
+            ("29", 192),
+            ("30", 240),
+        ];
+        for (code, hours) in waits {
+            let decline = Decline { network_advice_code: Some(code.into()), ..Decline::default() };
+            assert_eq!(earliest_retry(&decline, &[], at(0), at(5)), Some(at(5 + hours * HOURS)), "{code}");
+        }
+        let unknown = Decline { network_advice_code: Some("99".into()), ..Decline::default() };
+        assert_eq!(earliest_retry(&unknown, &[], at(7), at(5)), Some(at(7)));
+    }
+
+    #[test]
+    fn the_ceilings_are_one_a_day_three_a_week_eight_a_month() {
+        const DAYS: i64 = 86_400;
+        let tries = |count: i64| (0..count).map(|day| at(day * DAYS)).collect::<Vec<_>>();
+        assert_eq!(within_ceilings(&tries(1), at(0)), at(DAYS));
+        assert_eq!(within_ceilings(&tries(3), at(0)), at(7 * DAYS));
+        assert_eq!(within_ceilings(&tries(8), at(0)), at(30 * DAYS));
+        assert_eq!(HISTORY, CEILINGS[2].1, "what is older is not loaded");
+    }
+
+    #[test]
     fn a_lost_card_is_never_tried_again() {
         let decline = Decline { decline_code: Some("lost_card".into()), ..Decline::default() };
         assert_eq!(earliest_retry(&decline, &[], at(0), at(0)), None);

@@ -270,8 +270,23 @@ mod tests {
                 Fate::Missed | Fate::Ask => panic!("{period:?}"),
             })
             .collect();
-        assert_eq!(dues.len(), 4);
-        assert!(dues.windows(2).all(|pair| pair[1] - pair[0] >= 14 * 86_400), "{dues:?}");
+        let two_weeks = |count: i64| at(now).as_second() + count * 14 * 86_400;
+        let first = at("2026-01-31T08:00:00Z").as_second();
+        assert_eq!(dues, [first, two_weeks(1), two_weeks(2), two_weeks(3)]);
+    }
+
+    #[test]
+    fn within_three_days_nothing_is_late() {
+        let none = terms(CatchUp::None, None);
+        let due = Fate::Due(at("2026-01-31T08:00:00Z"));
+        assert_eq!(fates_of(&reached(&none, 0, "2026-02-03T08:00:00Z")), [(0, due)]);
+        assert_eq!(fates_of(&reached(&none, 0, "2026-02-03T08:00:01Z")), [(0, Fate::Missed)]);
+        let ask = terms(CatchUp::Ask, None);
+        assert_eq!(
+            fates_of(&reached(&ask, 0, "2026-02-20T00:00:00Z")),
+            [(0, due)],
+            "one period is no question"
+        );
     }
 
     #[test]
@@ -314,5 +329,20 @@ mod tests {
         assert!(first.periods.iter().all(|period| period.fate == Fate::Missed));
         let second = reached(&terms, first.next_index, "2030-01-01T00:00:00Z");
         assert_eq!(second.periods[0].index, first.next_index);
+        let newest = |reach: &Reach| reach.periods.last().unwrap().fate;
+        let full = reached(&terms, 0, "2027-06-14T08:00:00Z");
+        assert_eq!(full.periods.len(), PERIODS_PER_STEP_MAX, "just as many as fit");
+        assert_eq!(newest(&full), Fate::Due(at("2027-06-14T08:00:00Z")));
+        assert_eq!(newest(&reached(&terms, 0, "2027-06-15T08:00:00Z")), Fate::Missed, "one more waits");
+        terms.catch_up = CatchUp::Ask;
+        assert_eq!(newest(&reached(&terms, 0, "2027-06-15T08:00:00Z")), Fate::Ask);
+    }
+
+    #[test]
+    fn the_moment_in_the_window_follows_from_the_id() {
+        let terms = terms(CatchUp::Latest, None);
+        let frozen = Frozen::new(id(12_345), &terms, "2026-03-01".parse().unwrap(), "UTC").unwrap();
+        // Once around the two hours from nine on, and 5,145 seconds.
+        assert_eq!(frozen.time, Time::constant(10, 25, 45, 0));
     }
 }

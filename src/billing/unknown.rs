@@ -112,6 +112,26 @@ mod tests {
     }
 
     #[test]
+    fn the_key_is_sent_again_six_times_with_longer_and_longer_waits() {
+        for (sends, minutes) in [(1, 1), (2, 4), (3, 16), (4, 60), (5, 60), (6, 60)] {
+            let sent = Sent { sends, last_at: at(500), ..Sent::now(at(0)) };
+            assert_eq!(ask_at(&sent), at(500 + minutes * 60), "after {sends} sendings");
+            assert_eq!(inquiry(&sent, at(500)), Inquiry::Resend);
+        }
+        let poisoned = Sent { poisoned: true, ..Sent::now(at(0)) };
+        assert_eq!(ask_at(&poisoned), at(H));
+    }
+
+    #[test]
+    fn a_reading_counts_only_an_hour_after_the_one_before_it() {
+        let none = Sent::now(at(0));
+        assert!(counts(&none, at(0)));
+        let one = Sent { misses: 1, last_at: at(100), ..none };
+        assert!(!counts(&one, at(99 + H)));
+        assert!(counts(&one, at(100 + H)));
+    }
+
+    #[test]
     fn one_empty_reading_is_no_proof_and_two_lie_an_hour_apart() {
         let first = Sent { misses: 1, last_at: at(100), ..Sent::now(at(0)) };
         assert_eq!(miss(&first, at(100)), Miss::AskAgain);

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::scene::{Sandbox, Shop, customers};
+use crate::real::scene::{Sandbox, Shop, customers};
 
 /// Three customers: one who pays, one whose card has no funds, one whose charge was never tried.
 fn shop_with_a_past(sandbox: &Sandbox) -> Shop {

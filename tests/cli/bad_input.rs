@@ -1,8 +1,8 @@
 //! What is wrong is said with its file, key or line and with what to do, and nothing is half-done.
 
-use crate::http;
-use crate::process::Ended;
-use crate::scene::{Sandbox, Shop, customers, yesterday};
+use crate::real::http;
+use crate::real::process::Ended;
+use crate::real::scene::{Sandbox, Shop, customers, yesterday};
 
 const SAMPLE: &str = include_str!("../../schedules.toml");
 

@@ -6,7 +6,7 @@ use recurd::http::pages;
 use recurd::template::Templates;
 
 use crate::chromium::{Chromium, LOOKS, Look};
-use crate::scene::{Sandbox, Shop, customers, rows};
+use crate::real::scene::{Sandbox, Shop, customers, rows};
 
 /// An address that was free a moment ago: the daemon must know it before it listens.
 fn free_address() -> String {

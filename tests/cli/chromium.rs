@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, channel};
 
 use serde_json::{Value, json};
 
-use crate::process::{WAIT_MAX, until};
+use crate::real::process::{WAIT_MAX, until};
 
 /// The environment variable that names the browser.
 const CHROMIUM: &str = "RECURD_TEST_CHROMIUM";

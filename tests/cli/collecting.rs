@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::process::{Ended, until};
-use crate::scene::{Sandbox, Shop, customers};
+use crate::real::process::{Ended, until};
+use crate::real::scene::{Sandbox, Shop, customers};
 
 fn collected(run: &Ended) -> u64 {
     let paid = |job: &Value| job["outcomes"]["paid"].as_u64().unwrap_or(0);

@@ -5,9 +5,8 @@ mod bad_input;
 mod browser;
 mod chromium;
 mod collecting;
-mod database;
-mod http;
-mod process;
-mod scene;
+mod looks;
+#[path = "../real/mod.rs"]
+mod real;
 mod serving;
 mod words;

@@ -6,26 +6,13 @@ use recurd::clock::Clock;
 use ring::hmac;
 use serde_json::Value;
 
-use crate::http;
-use crate::process::{Process, until};
-use crate::scene::{Sandbox, Shop, customers, rows};
+use crate::real::http;
+use crate::real::process::until;
+use crate::real::scene::{Sandbox, Served, Shop, customers, rows};
 
 const SECRET: &str = "whsec_of_the_tests";
 
-/// A daemon that is ready, and where it listens.
-struct Served {
-    process: Process,
-    url: String,
-}
-
 impl Served {
-    fn start(shop: &Shop) -> Self {
-        let mut process = shop.start(&["serve"]);
-        let line = process.logs("recurd serves on ");
-        let url = format!("http://{}", line.rsplit(' ').next().unwrap());
-        Self { process, url }
-    }
-
     fn metric(&self, name: &str) -> Option<f64> {
         let text = http::get(&format!("{}/metrics", self.url)).body;
         let line =

@@ -3,7 +3,7 @@
 use clap::{Command, CommandFactory as _};
 use recurd::cli::Cli;
 
-use crate::scene::{Sandbox, Shop};
+use crate::real::scene::{Sandbox, Shop};
 
 /// Every command with its subcommands, as the words that are typed.
 fn commands(command: &Command, path: &[&str], found: &mut Vec<Vec<String>>) {

@@ -2,6 +2,7 @@
 
 mod stories;
 mod table;
+mod words;
 mod world;
 
 use super::*;

@@ -1,6 +1,7 @@
 //! Stories of one charge: what happens, and what the customer and the operator hear of it.
 
 use super::*;
+use crate::billing::charge::Work;
 use crate::billing::unknown::{Inquiry, MISS_GAP, inquiry};
 
 #[test]
@@ -45,6 +46,7 @@ fn a_customer_pays_by_link_and_the_new_card_becomes_the_default() {
     let scene =
         scene.then(Event::CollectorDead).then(open).then(Event::LinkOpened { session: "cs_1".into() });
     assert_eq!(scene.apply(&Event::Begin), Err(Refused::OutOfPlace("link_open")), "the machine waits");
+    assert_eq!(scene.charge.generation, 2, "each collector has a number of its own");
     let by_link = Receipt { new_card: Some("pm_2".into()), session: Some("cs_1".into()), ..receipt(at(9)) };
     let scene = scene.then(Event::Paid(by_link));
     assert!(scene.effects.contains(&Effect::AdoptCard { payment_method: "pm_2".into() }));
@@ -78,6 +80,8 @@ fn a_refused_resend_does_not_unsend_the_first_sending() {
     assert_eq!(scene.sent_facts(), Sent { sends: 1, last_at: at(10 * MINUTE), ..lost.sent_facts() });
     let scene = scene.then(not_run()).then(not_run());
     assert_eq!(scene.sent_facts().sends, 1, "what was never marked as leaving is not subtracted");
+    let scene = scene.then(answer(1, Outcome::NotRun { not_before: at(20 * MINUTE) }));
+    assert_eq!(scene.sent_facts().last_at, at(20 * MINUTE), "it is not asked about before");
 }
 
 #[test]
@@ -209,6 +213,14 @@ fn a_canceled_charge_whose_payment_is_pending_stays_canceled() {
         assert!(scene.apply(&Event::Declined(decline("insufficient_funds"))).is_err(), "no ladder starts");
         assert_eq!(scene.then(Event::CollectorDead).state(), "canceled");
     }
+}
+
+#[test]
+fn a_pending_payment_is_asked_about_every_six_hours() {
+    let pending = scene().after(HOUR).sent().then(Event::Pending);
+    assert_eq!(pending.charge.state, State::Processing { poll_at: at(7 * HOUR) });
+    let ending = pending.then(Event::Stop(End::Canceled)).after(HOUR).then(Event::Pending);
+    assert_eq!(ending.charge.wake(), Some((Work::Reconcile, at(8 * HOUR))));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 
 use serde_json::Value;
 
-use crate::process::WAIT_MAX;
+use super::process::WAIT_MAX;
 
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -15,7 +15,12 @@ pub(crate) struct Answer {
 
 impl Answer {
     pub(crate) fn json(&self) -> Value {
-        assert_eq!(self.status, 200, "{}", self.body);
+        assert_eq!(
+            (self.status, self.header("content-type")),
+            (200, Some("application/json")),
+            "{}",
+            self.body
+        );
         serde_json::from_str(&self.body).unwrap()
     }
 

@@ -1,15 +1,15 @@
 //! A sandbox that plays Stripe, and a shop: a directory with a configuration, from which commands are typed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
 
 use recurd::clock::Clock;
 use serde_json::Value;
 
-use crate::database::Database;
-use crate::http;
-use crate::process::{Ended, Process};
+use super::database::Database;
+use super::http;
+use super::process::{Ended, Process};
 
 /// `recurd sandbox`, a process of its own.
 pub(crate) struct Sandbox {
@@ -37,11 +37,6 @@ impl Sandbox {
         http::get(&format!("{}/_sandbox/books", self.url)).json()
     }
 
-    /// How many requests came.
-    pub(crate) fn requests(&self) -> usize {
-        rows(&self.books(), "requests").len()
-    }
-
     /// How often each of our charges was paid, by its id.
     pub(crate) fn paid(&self) -> BTreeMap<String, u32> {
         let mut paid = BTreeMap::new();
@@ -50,18 +45,6 @@ impl Sandbox {
             *paid.entry(id.to_owned()).or_default() += 1;
         }
         paid
-    }
-
-    /// Asserts that exactly so many charges were paid, each once and each by another customer.
-    pub(crate) fn assert_each_paid_once(&self, count: usize) {
-        let paid = self.paid();
-        let twice: Vec<_> = paid.iter().filter(|(_, times)| **times != 1).collect();
-        assert!(twice.is_empty(), "collected twice: {twice:?}");
-        assert_eq!(paid.len(), count, "charges collected");
-        let books = self.books();
-        let charges = rows(&books, "charges").iter().filter(|row| row["status"] == "succeeded");
-        let customers: BTreeSet<&str> = charges.filter_map(|row| row["customer"].as_str()).collect();
-        assert_eq!(customers.len(), count, "customers charged");
     }
 }
 
@@ -73,7 +56,7 @@ pub(crate) fn rows<'a>(books: &'a Value, table: &str) -> &'a Vec<Value> {
 pub(crate) struct Shop {
     pub(crate) dir: PathBuf,
     pub(crate) database: Database,
-    env: BTreeMap<String, String>,
+    pub(crate) env: BTreeMap<String, String>,
 }
 
 impl Shop {
@@ -89,7 +72,8 @@ impl Shop {
         Some(Self::with_database(sandbox, fresh_dir(), Database::postgres()?))
     }
 
-    fn with_database(sandbox: &Sandbox, dir: PathBuf, database: Database) -> Self {
+    /// With the sample configuration and this database.
+    pub(crate) fn with_database(sandbox: &Sandbox, dir: PathBuf, database: Database) -> Self {
         let shop = Self { dir, database, env: BTreeMap::new() };
         shop.write("schedules.toml", include_str!("../../schedules.toml"));
         let url = shop.database.url().to_owned();
@@ -104,12 +88,6 @@ impl Shop {
     /// Sets a key of the configuration: `STRIPE__SECRET_KEY`.
     pub(crate) fn set(mut self, key: &str, value: &str) -> Self {
         self.env.insert(format!("RECURD__{key}"), value.to_owned());
-        self
-    }
-
-    /// Leaves a key to the file.
-    pub(crate) fn unset(mut self, key: &str) -> Self {
-        self.env.remove(&format!("RECURD__{key}"));
         self
     }
 
@@ -144,24 +122,23 @@ impl Shop {
         self.done(&["customers", "import", "customers.csv", "--json"])
     }
 
-    /// The leases of dead workers run out: as if an hour had passed for everything that sleeps or has no answer.
+    /// The leases of dead workers run out, and what has no answer is old enough to be asked about.
     pub(crate) fn let_leases_run_out(&self) {
-        for earlier in [
-            "UPDATE charge SET wake_at = wake_at - 3600 WHERE wake_at IS NOT NULL",
-            "UPDATE outbox SET wake_at = wake_at - 3600 WHERE wake_at IS NOT NULL",
-            "UPDATE attempt SET first_sent_at = first_sent_at - 3600, last_sent_at = last_sent_at - 3600 \
-             WHERE finished_at IS NULL",
-        ] {
-            self.database.execute(earlier);
-        }
+        self.let_pass(3600);
     }
 
-    /// The mails that were written so far.
-    pub(crate) fn mails(&self) -> Vec<String> {
-        let Ok(dir) = std::fs::read_dir(self.dir.join("mail")) else { return Vec::new() };
-        let files = dir.flatten().map(|entry| entry.path());
-        let mails = files.filter(|path| path.extension().is_some_and(|end| end == "eml"));
-        mails.map(|path| std::fs::read_to_string(path).unwrap()).collect()
+    /// As if so many seconds had passed for everything that sleeps or has no answer.
+    pub(crate) fn let_pass(&self, secs: u32) {
+        for earlier in [
+            format!("UPDATE charge SET wake_at = wake_at - {secs} WHERE wake_at IS NOT NULL"),
+            format!("UPDATE outbox SET wake_at = wake_at - {secs} WHERE wake_at IS NOT NULL"),
+            format!(
+                "UPDATE attempt SET first_sent_at = first_sent_at - {secs}, last_sent_at = last_sent_at - {secs} \
+                 WHERE finished_at IS NULL"
+            ),
+        ] {
+            self.database.execute(&earlier);
+        }
     }
 }
 
@@ -171,7 +148,22 @@ impl Drop for Shop {
     }
 }
 
-fn fresh_dir() -> PathBuf {
+/// A daemon that is ready, and where it listens.
+pub(crate) struct Served {
+    pub(crate) process: Process,
+    pub(crate) url: String,
+}
+
+impl Served {
+    pub(crate) fn start(shop: &Shop) -> Self {
+        let mut process = shop.start(&["serve"]);
+        let line = process.logs("recurd serves on ");
+        let url = format!("http://{}", line.rsplit(' ').next().unwrap());
+        Self { process, url }
+    }
+}
+
+pub(crate) fn fresh_dir() -> PathBuf {
     let dir = std::env::temp_dir().join(format!("recurd-test-cli-{}", uuid::Uuid::new_v4().simple()));
     std::fs::create_dir_all(&dir).unwrap();
     dir
