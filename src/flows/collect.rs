@@ -265,8 +265,8 @@ async fn may_be_collected(ctx: &Ctx, claimed: &mut Claimed, report: &mut Report)
     {
         let allowed = next_try(ctx, claimed, now).await?;
         if allowed.is_none_or(|at| at > now) {
-            ctx.store.release_charge(&claimed.charge, allowed.or(rest)).await?;
             report.count("too_soon");
+            settle_one(ctx, claimed, &Event::NotYet { allowed }, Trace::default(), report).await?;
             return Ok(false);
         }
     }

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::verdict::climb;
-use super::{Effect, Policy, Refused, Step, planned};
+use super::{Effect, FORBIDDEN_PAUSE_SECS, Policy, Refused, Step, later, planned};
 use crate::billing::charge::{Charge, CollectorKind, End, Phase, State};
 use crate::billing::dunning::{Action, MailKind, Next, on_remind};
 
@@ -88,6 +88,23 @@ pub(super) fn collect_now(charge: &mut Charge, now: Timestamp) -> Result<(), Ref
         | State::Uncollectible { .. }
         | State::Canceled { .. }
         | State::Settled { .. }) => return Err(Refused::OutOfPlace(other.as_str())),
+    };
+    Ok(())
+}
+
+/// Who looks at the charge sees when it is really tried again.
+pub(super) fn not_yet(
+    charge: &mut Charge,
+    allowed: Option<Timestamp>,
+    now: Timestamp,
+) -> Result<(), Refused> {
+    let name = charge.state.as_str();
+    let State::PastDue { next: next @ Next { action: Action::Collect, .. } } = &mut charge.state else {
+        return Err(Refused::OutOfPlace(name));
+    };
+    *next = match allowed {
+        Some(at) => Next { at, action: Action::Collect },
+        None => Next { at: later(now, FORBIDDEN_PAUSE_SECS), action: Action::Remind },
     };
     Ok(())
 }
