@@ -324,8 +324,7 @@ fn letter(mirror: &Mirror, truth: &Truth, letter: &Letter, now_ms: i64) -> Resul
     }
     let tried = truth.tries_of.get(&charge.id).into_iter().flatten();
     let refused = tried.filter_map(|id| truth.tries.get(id)).any(|one| one.status == "failed");
-    let cardless = mirror.customers.get(&charge.customer).is_some_and(|one| one.cardless || one.lost_card);
-    if !refused && !cardless {
+    if !refused && !mirror.without_card.contains(&charge.id) {
         broken("INV12", format!("a mail blames the customer of charge {}, and no bank refused", charge.id))?;
     }
     Ok(())
