@@ -6,7 +6,7 @@ use sqlx::FromRow;
 use uuid::Uuid;
 
 use super::charges::json;
-use super::sql::{Sql, batch, in_tx, on_db};
+use super::sql::{Sql, alone, batch, on_db};
 use super::{Result, Store};
 use crate::billing::apply::Effect;
 use crate::billing::charge::Charge;
@@ -250,7 +250,7 @@ impl Store {
     /// [`super::StoreError::Database`].
     pub async fn promise(&self, promises: &[OutboxInsert]) -> Result<()> {
         let (sql, rows) = (self.text(INSERT), json(&promises));
-        in_tx!(self, tx => { sqlx::query(sql).bind(&rows).execute(tx).await?; });
+        alone!(self, db => { sqlx::query(sql).bind(&rows).execute(db).await?; });
         Ok(())
     }
 
@@ -266,13 +266,13 @@ impl Store {
         limit: usize,
     ) -> Result<Vec<OutboxItem>> {
         let sql = self.text(CLAIM);
-        let rows: Vec<Row> = in_tx!(self, tx => {
+        let rows: Vec<Row> = alone!(self, db => {
             sqlx::query_as(sql)
                 .bind(owner)
                 .bind(lease_until.as_second())
                 .bind(now.as_second())
                 .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-                .fetch_all(tx)
+                .fetch_all(db)
                 .await?
         });
         let mut items: Vec<OutboxItem> = rows.into_iter().filter_map(|row| row.read(lease_until)).collect();
@@ -287,8 +287,8 @@ impl Store {
     pub async fn mark_leaving(&self, ids: &[Uuid], owner: &str, now: Timestamp) -> Result<Vec<Uuid>> {
         let (sql, rows) =
             (self.text(MARK_LEAVING), json(&ids.iter().map(|id| Leaving { id: *id }).collect::<Vec<_>>()));
-        let marked: Vec<String> = in_tx!(self, tx => {
-            sqlx::query_scalar(sql).bind(&rows).bind(owner).bind(now.as_second()).fetch_all(tx).await?
+        let marked: Vec<String> = alone!(self, db => {
+            sqlx::query_scalar(sql).bind(&rows).bind(owner).bind(now.as_second()).fetch_all(db).await?
         });
         Ok(marked.iter().filter_map(|id| id.parse().ok()).collect())
     }

@@ -97,7 +97,7 @@ impl Store {
             "SELECT COUNT(*) FROM spending WHERE day >= $1 AND day < $2 AND currency = '' AND attempts > 0";
         let today = now.as_second().div_euclid(DAY_SECS);
         let (rows, count): (Vec<Row>, i64) = on_db!(self, db => {
-            let rows = sqlx::query_as(BUSIEST).bind(today - days).bind(today).fetch_all(db).await?;
+            let rows = sqlx::query_as(BUSIEST).bind(today - days).bind(today).fetch_all(&mut *db).await?;
             (rows, sqlx::query_scalar(DAYS).bind(today - days).bind(today).fetch_one(db).await?)
         });
         Ok((spent(rows), count.unsigned_abs()))
@@ -111,7 +111,7 @@ impl Store {
         const DUE: &str = "SELECT currency, COUNT(*) AS attempts, CAST(SUM(amount_minor) AS BIGINT) AS sum_minor \
             FROM charge WHERE wake_for = 'collect' AND wake_at <= $1 GROUP BY currency";
         let (due, today): (Vec<Row>, Vec<Row>) = on_db!(self, db => {
-            let due = sqlx::query_as(DUE).bind(now.as_second()).fetch_all(db).await?;
+            let due = sqlx::query_as(DUE).bind(now.as_second()).fetch_all(&mut *db).await?;
             (due, sqlx::query_as(READ).bind(now.as_second().div_euclid(DAY_SECS)).fetch_all(db).await?)
         });
         let mut all = spent(today);
