@@ -2,6 +2,7 @@
 
 mod stories;
 mod table;
+mod workers;
 mod world;
 
 use super::*;
