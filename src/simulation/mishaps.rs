@@ -56,6 +56,17 @@ impl Sim {
         false
     }
 
+    /// A bad day: nothing runs for longer than some periods last.
+    pub(super) async fn go_dark(&mut self) {
+        let days = stage::with(|stage| stage.faults.strike(Kind::Dark).map(|rng| rng.between(1, 35)));
+        let Some(days) = days else { return };
+        stage::note(|| format!("  fault: nothing runs for {days} days"));
+        for replica in 0..self.replicas.len() {
+            self.kill(replica);
+            self.restart(replica, stage::now_ms() + days * 24 * HOUR_MS).await;
+        }
+    }
+
     /// A new process in the place of one that died. What it believes is what the database says.
     pub(super) async fn restart(&mut self, replica: usize, at_ms: i64) {
         let change =

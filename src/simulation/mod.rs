@@ -9,6 +9,7 @@
 pub mod almanac;
 pub mod bank;
 pub mod bugs;
+pub mod cards;
 pub mod drive;
 pub mod ending;
 pub mod faults;

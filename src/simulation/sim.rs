@@ -361,6 +361,7 @@ impl Sim {
                 }
             });
             self.mirror.learn(changes, stage::now_ms(), &mut touched);
+            std::mem::take(&mut touched.unknown).into_iter().for_each(|charge| self.worry(charge));
         }
         let bank = self.bank.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         stage::with(|stage| invariants::check(&self.mirror, &stage.truth, &bank, &touched, stage.now_ms()))
