@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::verdict::climb;
 use super::{Effect, FORBIDDEN_PAUSE_SECS, Policy, Refused, Step, later, planned};
-use crate::billing::charge::{Charge, CollectorKind, End, Phase, State};
+use crate::billing::charge::{Attempt, Charge, CollectorKind, End, Phase, State};
 use crate::billing::dunning::{Action, MailKind, Next, on_remind};
 
 pub(super) fn step_due(step: &mut Step, policy: &Policy<'_>, now: Timestamp) -> Result<(), Refused> {
@@ -99,13 +99,21 @@ pub(super) fn not_yet(
     now: Timestamp,
 ) -> Result<(), Refused> {
     let name = charge.state.as_str();
-    let State::PastDue { next: next @ Next { action: Action::Collect, .. } } = &mut charge.state else {
-        return Err(Refused::OutOfPlace(name));
-    };
-    *next = match allowed {
-        Some(at) => Next { at, action: Action::Collect },
-        None => Next { at: later(now, FORBIDDEN_PAUSE_SECS), action: Action::Remind },
-    };
+    match (&mut charge.state, allowed) {
+        (State::PastDue { next: next @ Next { action: Action::Collect, .. } }, Some(at)) => next.at = at,
+        (State::Collecting { attempt: Attempt { phase: Phase::Prepared { not_before }, .. } }, Some(at)) => {
+            *not_before = at;
+        }
+        (
+            State::PastDue { next: Next { action: Action::Collect, .. } }
+            | State::Collecting { attempt: Attempt { phase: Phase::Prepared { .. }, .. } },
+            None,
+        ) if charge.dunning.is_some() => {
+            let next = Next { at: later(now, FORBIDDEN_PAUSE_SECS), action: Action::Remind };
+            charge.state = State::PastDue { next };
+        }
+        _ => return Err(Refused::OutOfPlace(name)),
+    }
     Ok(())
 }
 
