@@ -1,4 +1,4 @@
-//! Customers who save a card: new ones, and those who change theirs while something is under way.
+//! What comes between: customers who save a card while something is under way, operators with bad timing.
 
 use super::people::{Act, Click};
 use super::sim::{End, Sim};
@@ -13,7 +13,7 @@ const DAY_MS: i64 = 24 * HOUR_MS;
 impl Sim {
     /// While nobody knows what became of an attempt, its customer may well look for another card.
     pub(super) fn worry(&mut self, charge: String) {
-        if self.people.rng.chance(1500) {
+        if self.people.rng.chance(3000) {
             let wait = self.people.rng.between(0, 3 * HOUR_MS);
             self.act_in(wait, Act::NewCard { charge });
         }
@@ -27,6 +27,29 @@ impl Sim {
                 let url = open_card_page(&ctx, &customer).await;
                 stage::note(|| format!("  a page for another card: {url:?}"));
                 shown_page(url)
+            })
+        })
+        .await;
+    }
+
+    /// An operator puts a customer on hold just when a worker is about to write an attempt down.
+    pub(super) async fn interfere(&mut self, place: &'static str) {
+        if place != "P4..P5" || self.people.is_quiet || !self.people.rng.chance(100) {
+            return;
+        }
+        let now = stage::now_ms() / 1000;
+        let awake = self.mirror.charges.values().filter(|one| one.next_at.is_some_and(|at| at <= now));
+        let customers: Vec<String> = awake
+            .filter_map(|one| self.mirror.customers.get(&one.customer))
+            .map(|one| one.stripe.clone())
+            .collect();
+        let (Some(at), false) = (self.any_replica(), customers.is_empty()) else { return };
+        let customer = self.people.rng.pick(&customers).clone();
+        self.spawn(at, None, |ctx| {
+            Box::pin(async move {
+                let held = ctx.store.hold_customer(&customer, Some("a call from the customer")).await;
+                stage::note(|| format!("  operator holds {customer}: {held:?}"));
+                End::Done
             })
         })
         .await;

@@ -97,8 +97,15 @@ impl Sim {
             return;
         }
         let fault = stage::with(|stage| {
+            let now_ms = stage.now_ms();
+            if let Some(down_ms) = stage.faults.strike(Kind::MailDown).map(|rng| rng.between(0, 30 * HOUR_MS))
+            {
+                stage.mail_down_until_ms = now_ms + down_ms;
+            }
+            let is_down = now_ms < stage.mail_down_until_ms && !stage.faults.is_quiet;
             let mut strike = |kind| stage.faults.strike(kind).map(|rng| rng.chance(5000));
-            let fault = strike(Kind::MailDown)
+            let fault = is_down
+                .then_some(true)
                 .or_else(|| strike(Kind::MailGrey))
                 .map(|_| Fault::Temporary)
                 .or_else(|| strike(Kind::MailLost).map(|arrived| Fault::Unknown { arrived }))

@@ -316,6 +316,7 @@ impl Sim {
             return;
         }
         self.prepare_mail_server(replica, place);
+        self.interfere(place).await;
         stage::with(|stage| {
             stage.stir(place);
             stage.note(|| format!("  task {number} goes on at {place:?}"));

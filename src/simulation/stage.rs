@@ -21,8 +21,10 @@ pub struct Stage {
     pub sandbox: Sandbox,
     /// What goes wrong.
     pub faults: Faults,
-    /// What every request meets for a while: until when, Unix milliseconds, and which kind of fault it is.
-    pub spell: (i64, Kind),
+    /// What requests meet for a while: until when, Unix milliseconds, which kind of fault, and how their paths begin.
+    pub spell: (i64, Kind, &'static str),
+    /// Until when the mail server takes nothing, Unix milliseconds.
+    pub mail_down_until_ms: i64,
     /// How long things take.
     pub rng: Rng,
     /// What happened.
@@ -76,7 +78,8 @@ impl Stage {
             hand,
             sandbox,
             faults: Faults::new(options.seed, options.disabled.clone(), options.suppressed.clone()),
-            spell: (0, Kind::Outage),
+            spell: (0, Kind::Outage, ""),
+            mail_down_until_ms: 0,
             rng: Rng::new(options.seed, "wire"),
             truth: Truth::default(),
             touched: Touched::default(),
@@ -118,12 +121,12 @@ impl Stage {
     /// What goes wrong with this request, in the sandbox's words.
     pub fn fault_of(&mut self, request: &Request) -> Option<String> {
         let now_ms = self.now_ms();
-        if now_ms < self.spell.0 && !self.faults.is_quiet {
-            return Some(self.in_spell());
+        let outage = |rng: &mut Rng| (rng.between(1, 14), *rng.pick(&["", "/v1/payment_intents"]));
+        if let Some((hours, paths)) = self.faults.strike(Kind::Outage).map(outage) {
+            self.note(|| format!("  fault: Stripe does not answer to {paths}* for {hours} hours"));
+            self.spell = (now_ms + hours * 3_600_000, Kind::Outage, paths);
         }
-        if let Some(hours) = self.faults.strike(Kind::Outage).map(|rng| rng.between(1, 14)) {
-            self.note(|| format!("  fault: Stripe cannot be reached for {hours} hours"));
-            self.spell = (now_ms + hours * 3_600_000, Kind::Outage);
+        if now_ms < self.spell.0 && !self.faults.is_quiet && request.path.starts_with(self.spell.2) {
             return Some(self.in_spell());
         }
         let kind = |faults: &mut Faults, kind, words: fn(&mut Rng) -> String| faults.strike(kind).map(words);
@@ -149,7 +152,7 @@ impl Stage {
             })
             .or_else(|| kind(faults, Kind::LockTimeout, |_| "lock-timeout".into()));
         if found.as_ref().is_some_and(|fault| fault.starts_with("429")) && self.rng.chance(4000) {
-            self.spell = (now_ms + self.rng.between(1_000, 300_000), Kind::RateLimit);
+            self.spell = (now_ms + self.rng.between(1_000, 300_000), Kind::RateLimit, "");
         }
         if let Some(fault) = &found {
             let line = format!("  fault: {fault} on {} {}", request.method, request.path);
