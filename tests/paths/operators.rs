@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use recurd::billing::charge::State;
 use recurd::flows::Job;
 use recurd::flows::manage::{self, ChargeCommand};
 
@@ -254,19 +253,4 @@ async fn a_cancel_that_a_review_interrupted_is_still_a_cancel() {
     assert_eq!(scene.state().await.as_str(), "canceled");
     assert!(scene.letters().is_empty(), "{:?}", scene.letters());
     assert_eq!(scene.books().payment_intents[0].status, "canceled", "nothing may be paid any more");
-}
-
-#[tokio::test]
-async fn what_the_card_networks_put_off_says_until_when() {
-    let (scene, _) = Scene::scripted("insufficient_funds, ok").await;
-    scene.due().await;
-    scene.hours(6).await;
-    scene.command(scene.charge().await.charge.id, ChargeCommand::CollectNow).await.unwrap();
-    scene.run(&[Job::Collect]).await;
-    let State::PastDue { next } = scene.state().await else { panic!("{:?}", scene.state().await) };
-    assert!(next.at > scene.now(), "{next:?}");
-    assert_eq!(scene.times_collected(), 0);
-    scene.world.clock.set(next.at);
-    scene.run(&[Job::Collect]).await;
-    assert_eq!(scene.times_collected(), 1, "{:?}", scene.story());
 }
