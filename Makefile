@@ -13,8 +13,9 @@ help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
 .PHONY: test
-test: lint ## everything: set-up, formatting, clippy, all tests on both databases
+test: lint ## everything: set-up, formatting, clippy, all tests on both databases, the simulator over 500 seeds
 	@$(TEST_ENV) $(MAKE) --no-print-directory unit
+	@$(MAKE) --no-print-directory simulation
 
 .PHONY: lint
 lint: ## formatting and clippy, warnings denied
@@ -36,8 +37,8 @@ endif
 SIMULATE := --locked --profile simulation --features simulation
 
 .PHONY: simulation
-simulation: ## the simulator over 500 seeds (RECURD_SIMULATION_SEEDS, RECURD_SIMULATION_FROM)
-	$(CARGO) test $(SIMULATE) --test simulation
+simulation: ## the simulator over 500 seeds (RECURD_SIMULATION_SEEDS, RECURD_SIMULATION_FROM, RECURD_SIMULATION_SECS)
+	$(CARGO) test $(SIMULATE) --test simulation -- --nocapture --test-threads 1
 
 SEEDS ?= 100000
 .PHONY: soak

@@ -68,7 +68,6 @@ mod hub {
         tickets: u64,
         waiting: BTreeMap<u64, Waiting>,
         statements: u32,
-        statements_begun: u64,
         database: Option<DatabaseFaults>,
     }
 
@@ -112,12 +111,6 @@ mod hub {
     /// The task that is polled next, and the true time.
     pub fn enter(task: u64, now_ms: i64) {
         with(|hub| (hub.task, hub.now_ms) = (task, now_ms));
-    }
-
-    /// How many statements have begun since the hub was armed.
-    #[must_use]
-    pub fn statements_begun() -> u64 {
-        with(|hub| hub.statements_begun)
     }
 
     /// Sleeps in the time of the simulation. `false`: there is none, and the caller sleeps in its own way.
@@ -231,10 +224,7 @@ mod hub {
         #[expect(clippy::new_without_default, reason = "it counts; a default that counts would surprise")]
         #[must_use]
         pub fn new() -> Self {
-            with(|hub| {
-                hub.statements += 1;
-                hub.statements_begun += 1;
-            });
+            with(|hub| hub.statements += 1);
             Self(())
         }
     }

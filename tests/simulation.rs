@@ -1,9 +1,14 @@
-//! The simulator over many seeds. How many: `RECURD_SIMULATION_SEEDS` (500), from `RECURD_SIMULATION_FROM` (1).
+//! The simulator over many seeds. How many: `RECURD_SIMULATION_SEEDS` (500), from `RECURD_SIMULATION_FROM` (1), within
+//! `RECURD_SIMULATION_SECS` (600).
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use recurd::simulation::{Options, Outcome, run, shrink};
+
+/// A line of progress after so many seeds.
+const TELL_EVERY: u64 = 50;
 
 fn number(name: &str, usual: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
@@ -12,13 +17,15 @@ fn number(name: &str, usual: u64) -> u64 {
 #[test]
 fn no_seed_breaks_a_promise() {
     let (from, count) = (number("RECURD_SIMULATION_FROM", 1), number("RECURD_SIMULATION_SEEDS", 500));
-    let next = AtomicU64::new(from);
+    let limit = Duration::from_secs(number("RECURD_SIMULATION_SECS", 600));
+    let (next, done) = (AtomicU64::new(from), AtomicU64::new(0));
     let failed: Mutex<Option<Outcome>> = Mutex::default();
+    let begun = Instant::now();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
         for _ in 0..cores {
             scope.spawn(|| {
-                while failed.lock().unwrap().is_none() {
+                while failed.lock().unwrap().is_none() && begun.elapsed() < limit {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
                     if seed >= from + count {
                         return;
@@ -27,11 +34,19 @@ fn no_seed_breaks_a_promise() {
                     if outcome.violation.is_some() {
                         failed.lock().unwrap().get_or_insert(outcome);
                     }
+                    let done = done.fetch_add(1, Ordering::Relaxed) + 1;
+                    if done.is_multiple_of(TELL_EVERY) {
+                        eprintln!("{done} of {count} seeds after {} s", begun.elapsed().as_secs());
+                    }
                 }
             });
         }
     });
-    let Some(failed) = failed.into_inner().unwrap() else { return };
+    let Some(failed) = failed.into_inner().unwrap() else {
+        let done = done.into_inner();
+        assert!(done == count, "only {done} of {count} seeds in {} s", limit.as_secs());
+        return;
+    };
     let (options, outcome) = shrink::shrink(&Options::new(failed.seed), &failed);
     let last = outcome.trace.iter().rev().take(200).rev().cloned().collect::<Vec<_>>().join("\n");
     panic!("{last}\nseed {}: {:?}\n{}", failed.seed, failed.violation, shrink::command(&options));

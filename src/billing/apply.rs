@@ -12,7 +12,7 @@ use jiff::Timestamp;
 
 use self::attempt::{adopt, answered, begin, sending};
 use self::collector::{collector_dead, link_opened, open_link};
-use self::decision::{collect_now, review, step_due, stop};
+use self::decision::{collect_now, not_yet, review, step_due, stop};
 use self::verdict::{declined_late, paid, pending};
 use super::charge::{Charge, End, State};
 use super::decline::Decline;
@@ -67,6 +67,11 @@ pub enum Event {
     Stop(End),
     /// An operator wants it collected now.
     CollectNow,
+    /// The card networks allow no try by machine before this instant; `None`: never again on this card.
+    NotYet {
+        /// From when on.
+        allowed: Option<Timestamp>,
+    },
     /// A person must look.
     Review(String),
 }
@@ -184,6 +189,8 @@ pub enum Refused {
 const PROCESSING_POLL_SECS: u64 = 6 * 3600;
 /// How long to wait after a collector could not be closed.
 const CLOSING_PAUSE_SECS: u64 = 60;
+/// How long a try that the networks forbid for ever is waited for before the ladder goes on without it.
+const FORBIDDEN_PAUSE_SECS: u64 = 24 * 3600;
 
 /// Applies one event. What each does stands in a file by who speaks: the open attempt, Stripe and the issuer, the
 /// collector, and the ladder or a person.
@@ -212,6 +219,7 @@ pub fn apply(charge: &Charge, event: &Event, policy: &Policy<'_>, now: Timestamp
         Event::StepDue => step_due(&mut step, policy, now)?,
         Event::Stop(end) => stop(&mut step.charge, *end, now)?,
         Event::CollectNow => collect_now(&mut step.charge, now)?,
+        Event::NotYet { allowed } => not_yet(&mut step.charge, *allowed, now)?,
         Event::Review(why) => review(&mut step, why, now)?,
     }
     step.charge.version += 1;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::charge::Sent;
+use super::charge::{Operation, Sent};
 
 const HOUR: u64 = 3600;
 
@@ -68,12 +68,17 @@ pub fn counts(sent: &Sent, now: Timestamp) -> bool {
 }
 
 /// Judges a reading that found nothing; `sent` already counts it.
+///
+/// The answer that nobody heard may have been a 5xx, after which Stripe may still make the PaymentIntent: it gets no sister
+/// before that is over. The same PaymentIntent confirmed again can succeed only once, so that needs no such wait.
 #[must_use]
-pub fn miss(sent: &Sent, now: Timestamp) -> Miss {
+pub fn miss(sent: &Sent, operation: Operation, now: Timestamp) -> Miss {
     if sent.poisoned && !mutant!(NoQuarantine) {
         return if age(sent.first_at, now) < QUARANTINE { Miss::AskAgain } else { Miss::Review };
     }
-    if sent.misses >= 2 || mutant!(OneMissIsProof) { Miss::Void } else { Miss::AskAgain }
+    let last_sent = if sent.sends > 1 { KEY_AGE_MAX } else { Duration::ZERO };
+    let is_over = operation == Operation::Confirm || age(sent.first_at, now) >= last_sent + QUARANTINE;
+    if (sent.misses >= 2 && is_over) || mutant!(OneMissIsProof) { Miss::Void } else { Miss::AskAgain }
 }
 
 fn age(since: Timestamp, now: Timestamp) -> Duration {
@@ -134,16 +139,26 @@ mod tests {
     #[test]
     fn one_empty_reading_is_no_proof_and_two_lie_an_hour_apart() {
         let first = Sent { misses: 1, last_at: at(100), ..Sent::now(at(0)) };
-        assert_eq!(miss(&first, at(100)), Miss::AskAgain);
+        assert_eq!(miss(&first, Operation::Confirm, at(100)), Miss::AskAgain);
         assert_eq!(ask_at(&first), at(100 + H));
         let second = Sent { misses: 2, ..first };
-        assert_eq!(miss(&second, at(100 + H)), Miss::Void);
+        assert_eq!(miss(&second, Operation::Confirm, at(100 + H)), Miss::Void);
+    }
+
+    #[test]
+    fn what_may_have_been_a_5xx_that_nobody_heard_is_waited_for() {
+        let twice = Sent { misses: 2, ..Sent::now(at(0)) };
+        assert_eq!(miss(&twice, Operation::Create, at(72 * H - 1)), Miss::AskAgain);
+        assert_eq!(miss(&twice, Operation::Create, at(72 * H)), Miss::Void);
+        let resent = Sent { sends: 2, ..twice };
+        assert_eq!(miss(&resent, Operation::Create, at(92 * H - 1)), Miss::AskAgain);
+        assert_eq!(miss(&resent, Operation::Create, at(92 * H)), Miss::Void);
     }
 
     #[test]
     fn a_5xx_is_watched_for_three_days_and_then_shown_to_a_person() {
         let sent = Sent { poisoned: true, misses: 40, ..Sent::now(at(0)) };
-        assert_eq!(miss(&sent, at(72 * H - 1)), Miss::AskAgain);
-        assert_eq!(miss(&sent, at(72 * H)), Miss::Review);
+        assert_eq!(miss(&sent, Operation::Create, at(72 * H - 1)), Miss::AskAgain);
+        assert_eq!(miss(&sent, Operation::Create, at(72 * H)), Miss::Review);
     }
 }

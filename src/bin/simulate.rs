@@ -1,6 +1,6 @@
 //! Runs the simulator over many seeds: `simulate --seeds 1000`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -201,18 +201,20 @@ fn many(template: &Options, from: u64, count: u64, threads: Option<usize>, all: 
     sums
 }
 
-/// Runs every deliberate mistake until a seed finds it.
+/// Runs every deliberate mistake: until a seed finds it, or with `--all` over all seeds.
 fn catalogue(args: &Args, template: &Options) -> ExitCode {
     let mut missed = 0;
-    println!("{:34} {:>6} {:>7} {:10} what", "mistake", "seed", "tried", "invariant");
+    println!("{:24} {:>6} {:>9} {:10} what", "mistake", "first", "found in", "invariants");
     for &bug in Bug::ALL {
         let options = Options { bug: Some(bug), ..template.clone() };
-        let sums = many(&options, args.from, args.seeds, args.threads, false, true);
-        let found = sums.failed.first();
-        let seed = found.map_or("-".to_owned(), |one| one.seed.to_string());
-        let invariant = found.and_then(|one| one.violation.as_ref()).map_or("-", |one| one.invariant);
-        println!("{:34} {seed:>6} {:>7} {invariant:10} {}", bug.as_str(), sums.seeds, bug.story());
-        missed += u32::from(found.is_none());
+        let sums = many(&options, args.from, args.seeds, args.threads, args.all, true);
+        let seed = sums.failed.first().map_or("-".to_owned(), |one| one.seed.to_string());
+        let broken: BTreeSet<&str> =
+            sums.failed.iter().filter_map(|one| one.violation.as_ref()).map(|one| one.invariant).collect();
+        let broken = broken.into_iter().collect::<Vec<_>>().join(" ");
+        let found = format!("{}/{}", sums.failed.len(), sums.seeds);
+        println!("{:24} {seed:>6} {found:>9} {broken:10} {}", bug.as_str(), bug.story());
+        missed += u32::from(sums.failed.is_empty());
     }
     println!("{missed} of {} were not found", Bug::ALL.len());
     if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }

@@ -281,15 +281,13 @@ async fn may_be_collected(ctx: &Ctx, claimed: &mut Claimed, report: &mut Report)
         report.count("on_hold");
         return Ok(false);
     }
-    // Planned by an operator, or before another charge on the same card was declined: the ceilings hold for both.
-    if claimed.charge.dunning.is_some()
-        && claimed.charge.open_attempt().is_none()
-        && !mutant!(RulesLookedAtOnce)
-    {
+    // Planned by an operator, or written down or planned before another charge on the same card was declined: the ceilings
+    // hold for all.
+    if claimed.charge.dunning.is_some() && !mutant!(RulesLookedAtOnce) {
         let allowed = next_try(ctx, claimed, now).await?;
         if allowed.is_none_or(|at| at > now) {
-            ctx.store.release_charge(&claimed.charge, allowed.or(rest)).await?;
             report.count("too_soon");
+            settle_one(ctx, claimed, &Event::NotYet { allowed }, Trace::default(), report).await?;
             return Ok(false);
         }
     }

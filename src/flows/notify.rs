@@ -4,23 +4,40 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use uuid::Uuid;
 
 use super::letters::{About, context, mail_name};
 use super::witness::{self, View};
 use super::{Ctx, Report, Result, pay_link};
 use crate::billing::charge::State;
 use crate::billing::dunning::MailKind;
+use crate::billing::ids::CustomerId;
 use crate::mail::{AlarmContext, Letter, Link, Mail, MailName, Mailbox, MessageId, SendError, letter};
 use crate::store::{Card, ChargeFilter, Claimed, Customer, OutboxItem, OutboxKind, OutboxResult};
 
 /// Limit: a mail server that will not have it is tried for this long (greylisting, outages).
 const TRY_FOR: Duration = Duration::from_secs(48 * 3600);
-/// Limit: after two lost answers a mail counts as perhaps sent, and is not sent a third time.
+/// Limit: a mail that perhaps left is sent once more at most.
 const UNKNOWNS_MAX: i64 = 1;
+/// Limit: mails that are marked together as about to leave. Who dies among them leaves so many perhaps sent.
+const LEAVE_TOGETHER_MAX: usize = 16;
 /// Limit: dunning mails to one customer within this time. The second waits.
 const ONE_MAIL_PER: Duration = Duration::from_secs(20 * 3600);
 /// Limit: open charges listed in one mail.
 const LISTED_MAX: i64 = 20;
+
+/// A mail that may leave.
+struct Outgoing {
+    mail: Mail,
+    /// Whom it asks or thanks; the operator is no customer.
+    customer: Option<CustomerId>,
+}
+
+/// What becomes of a promise before anything leaves.
+enum Prepared {
+    Leaves(Box<Outgoing>),
+    Ends(OutboxResult),
+}
 
 /// Keeps at most `limit` promises.
 ///
@@ -32,82 +49,122 @@ pub async fn run_once(ctx: &Ctx, limit: usize) -> Result<Report> {
     report.taken = items.len() as u64;
     failpoint!("outbox claimed");
     // A restored database does not know what was mailed; the operator is told all the same.
-    let held = match items.iter().any(|item| item.kind == OutboxKind::Mail) {
+    let view = match items.iter().any(|item| item.kind == OutboxKind::Mail) {
         true => witness::look(ctx).await?,
         false => View::Agrees,
     };
-    for item in items {
-        let kept = match (&held, item.kind) {
-            (View::Differs(why) | View::Unseen(why), OutboxKind::Mail) => {
-                Ok(wait(ctx, ONE_MAIL_PER / 20, why.clone(), false))
-            }
-            _ => keep(ctx, &item, &mut report).await,
-        };
-        let result = match kept {
-            Ok(result) => result,
-            Err(error) => later(ctx, &item, error.to_string(), false, &mut report),
-        };
-        let word = match &result {
-            OutboxResult::Done => "done",
-            OutboxResult::Dropped(_) => "dropped",
-            OutboxResult::Failed(_) => "failed",
-            OutboxResult::Later { .. } => "later",
-        };
-        report.count(word);
-        metrics::counter!("recurd_mails_total", "result" => word).increment(1);
-        failpoint!("P11..P12");
-        let result = match result {
-            OutboxResult::Done if mutant!(MailNotMarked) => wait(ctx, ONE_MAIL_PER, String::new(), false),
-            result => result,
-        };
-        ctx.store.finish_outbox(item.id, &ctx.worker, &result, ctx.now()).await?;
+    let mut items = items.into_iter().peekable();
+    while items.peek().is_some() {
+        let group: Vec<OutboxItem> = items.by_ref().take(LEAVE_TOGETHER_MAX).collect();
+        keep(ctx, group, &view, &mut report).await?;
     }
     Ok(report)
 }
 
-async fn keep(ctx: &Ctx, item: &OutboxItem, report: &mut Report) -> Result<OutboxResult> {
-    match item.kind {
-        OutboxKind::Mail => mail(ctx, item, report).await,
-        OutboxKind::Alarm => alarm(ctx, item, report).await,
-        OutboxKind::AdoptCard => adopt_card(ctx, item).await,
+/// Looks at each promise again, marks the mails that will leave, and sends them.
+async fn keep(ctx: &Ctx, group: Vec<OutboxItem>, view: &View, report: &mut Report) -> Result<()> {
+    let mut leaving: Vec<(OutboxItem, Outgoing)> = Vec::new();
+    for item in group {
+        let asked = item.customer.is_some() && leaving.iter().any(|(_, one)| one.customer == item.customer);
+        let prepared = match (item.kind, view) {
+            (OutboxKind::Mail, View::Differs(why) | View::Unseen(why)) => {
+                Ok(Prepared::Ends(wait(ctx, ONE_MAIL_PER / 20, why.clone(), false)))
+            }
+            (OutboxKind::Mail, View::Agrees) => mail(ctx, &item, asked, report).await,
+            (OutboxKind::Alarm, _) => alarm(ctx, &item, report),
+            (OutboxKind::AdoptCard, _) => adopt_card(ctx, &item).await.map(Prepared::Ends),
+        };
+        let prepared = prepared
+            .unwrap_or_else(|error| Prepared::Ends(later(ctx, &item, error.to_string(), false, report)));
+        match prepared {
+            Prepared::Leaves(outgoing) => leaving.push((item, *outgoing)),
+            Prepared::Ends(result) => finish(ctx, &item, result, report).await?,
+        }
     }
+    if leaving.is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<Uuid> = leaving.iter().map(|(item, _)| item.id).collect();
+    // Crash: what is marked and never sent counts as perhaps sent, and is sent once more. Never a third time.
+    let marked = ctx.store.mark_leaving(&ids, &ctx.worker, ctx.now()).await?;
+    for (item, outgoing) in leaving.into_iter().filter(|(item, _)| marked.contains(&item.id)) {
+        let result = send(ctx, &item, &outgoing, report).await?;
+        finish(ctx, &item, result, report).await?;
+    }
+    Ok(())
 }
 
-async fn mail(ctx: &Ctx, item: &OutboxItem, report: &mut Report) -> Result<OutboxResult> {
+async fn finish(ctx: &Ctx, item: &OutboxItem, result: OutboxResult, report: &mut Report) -> Result<()> {
+    let word = match &result {
+        OutboxResult::Done => "done",
+        OutboxResult::Dropped(_) => "dropped",
+        OutboxResult::Failed(_) => "failed",
+        OutboxResult::Later { .. } => "later",
+    };
+    report.count(word);
+    metrics::counter!("recurd_mails_total", "result" => word).increment(1);
+    failpoint!("P11..P12");
+    let result = match result {
+        OutboxResult::Done if mutant!(MailNotMarked) => wait(ctx, ONE_MAIL_PER, String::new(), false),
+        result => result,
+    };
+    Ok(ctx.store.finish_outbox(item, &ctx.worker, &result, ctx.now()).await?)
+}
+
+/// `asked`: a mail to this customer is about to leave.
+async fn mail(ctx: &Ctx, item: &OutboxItem, asked: bool, report: &mut Report) -> Result<Prepared> {
+    let ends = |result| Ok(Prepared::Ends(result));
     let (Some(id), Some(customer)) = (item.charge, item.customer) else {
-        return Ok(OutboxResult::Failed("it belongs to no charge".into()));
+        return ends(OutboxResult::Failed("it belongs to no charge".into()));
     };
     let (Some(claimed), Some(customer)) =
         (ctx.store.find_charge(id).await?, ctx.store.find_customer(customer).await?)
     else {
-        return Ok(OutboxResult::Dropped("the charge is gone".into()));
+        return ends(OutboxResult::Dropped("the charge is gone".into()));
     };
     let Some(kind) = item.template.as_deref().and_then(MailKind::parse) else {
-        return Ok(OutboxResult::Failed(format!("no mail is called {:?}", item.template)));
+        return ends(OutboxResult::Failed(format!("no mail is called {:?}", item.template)));
     };
     if let Some(why) = no_longer_true(kind, &claimed.charge.state) {
-        return Ok(OutboxResult::Dropped(why));
+        return ends(OutboxResult::Dropped(why));
     }
     if kind == MailKind::Recovered && !ctx.store.was_dunned(id).await? {
-        return Ok(OutboxResult::Dropped("the customer never heard of the decline".into()));
+        return ends(OutboxResult::Dropped("the customer never heard of the decline".into()));
     }
     if let Some(why) = customer.hold_why.as_deref().filter(|_| kind.asks_for_money()) {
-        return Ok(OutboxResult::Dropped(format!("nothing may be charged to the customer: {why}")));
+        return ends(OutboxResult::Dropped(format!("nothing may be charged to the customer: {why}")));
     }
     if customer.mail_state == "dead" {
-        return Ok(OutboxResult::Failed("the customer's address takes no mail".into()));
+        return ends(OutboxResult::Failed("the customer's address takes no mail".into()));
     }
-    if item.unknowns > UNKNOWNS_MAX {
-        return Ok(OutboxResult::Failed("perhaps sent: the mail server's answer was lost twice".into()));
+    if let Some(given_up) = perhaps_sent(item, report) {
+        return ends(given_up);
     }
     if kind.asks_for_money() && item.unknowns == 0 {
         let since = ctx.now().checked_sub(ONE_MAIL_PER).unwrap_or(Timestamp::UNIX_EPOCH);
-        if ctx.store.mails_since(customer.customer_id(), since).await? > 0 {
-            return Ok(wait(ctx, ONE_MAIL_PER / 4, "the customer had a mail today".into(), false));
+        if asked || ctx.store.mails_since(customer.customer_id(), since).await? > 0 {
+            return ends(wait(ctx, ONE_MAIL_PER / 4, "the customer had a mail today".into(), false));
         }
     }
     let letter = write(ctx, kind, &claimed, &customer, item).await?;
-    send(ctx, item, &customer, letter, report).await
+    let name = (!customer.name.is_empty()).then_some(customer.name.as_str());
+    let mail = Mailbox::of_customer(name, &customer.email)
+        .map_err(|error| error.to_string())
+        .and_then(|to| compose(ctx, item.id, to, letter));
+    Ok(match mail {
+        Ok(mail) => Prepared::Leaves(Box::new(Outgoing { mail, customer: item.customer })),
+        Err(why) => Prepared::Ends(OutboxResult::Failed(why)),
+    })
+}
+
+/// Two sendings whose outcome nobody knows are enough: a person may look whether it arrived.
+fn perhaps_sent(item: &OutboxItem, report: &mut Report) -> Option<OutboxResult> {
+    if item.unknowns <= UNKNOWNS_MAX {
+        return None;
+    }
+    let why = "perhaps sent: twice nobody knows what the mail server did with it";
+    report.problem(format!("{} {}: {why}", item.subject, item.step));
+    Some(OutboxResult::Failed(why.to_owned()))
 }
 
 /// Why a mail must not leave any more.
@@ -166,64 +223,57 @@ async fn other_open(ctx: &Ctx, claimed: &Claimed) -> Result<Vec<Claimed>> {
     Ok(open)
 }
 
+/// Sends a mail that is marked.
 async fn send(
     ctx: &Ctx,
     item: &OutboxItem,
-    customer: &Customer,
-    letter: Letter,
+    outgoing: &Outgoing,
     report: &mut Report,
 ) -> Result<OutboxResult> {
-    let name = (!customer.name.is_empty()).then_some(customer.name.as_str());
-    let to = match Mailbox::of_customer(name, &customer.email) {
-        Ok(to) => to,
-        Err(error) => return Ok(OutboxResult::Failed(error.to_string())),
+    failpoint!("P10..P11");
+    if ctx.now() >= item.leased_until && !mutant!(MailAfterLease) {
+        // We slept, or the mail server was slow with those before: somebody else may have sent it by now.
+        return Ok(later(ctx, item, "the lease on this mail is over".to_owned(), false, report));
+    }
+    let result = ctx.mailer.send(&outgoing.mail).await;
+    let Some(customer) = outgoing.customer else {
+        return Ok(match result {
+            Ok(_) | Err(SendError::Unknown(_)) => OutboxResult::Done,
+            Err(error @ (SendError::Temporary(_) | SendError::Permanent(_))) => {
+                later(ctx, item, error.to_string(), false, report)
+            }
+        });
     };
-    let result = deliver(ctx, item, to, letter).await;
     if let Err(SendError::Permanent(failure)) = &result
         && failure.address_is_dead
     {
-        ctx.store.mark_address_dead(customer.customer_id()).await?;
-        report.problem(format!("customer {}: the mail address takes no mail: {failure}", customer.id));
+        ctx.store.mark_address_dead(customer).await?;
+        report.problem(format!("customer {customer}: the mail address takes no mail: {failure}"));
     }
     Ok(match result {
-        Ok(()) => OutboxResult::Done,
+        Ok(_) => OutboxResult::Done,
         Err(SendError::Temporary(failure)) => later(ctx, item, failure.to_string(), false, report),
         Err(SendError::Unknown(failure)) => later(ctx, item, failure.to_string(), true, report),
         Err(SendError::Permanent(failure)) => OutboxResult::Failed(failure.to_string()),
     })
 }
 
-fn local_failure(text: String) -> crate::mail::Failure {
-    crate::mail::Failure {
-        stage: crate::mail::Stage::Local,
-        code: None,
-        enhanced: None,
-        text,
-        address_is_dead: false,
-        needs_operator: true,
-    }
-}
-
 /// One Message-ID per promise, also after a restore: a mail sent twice can be recognised.
-async fn deliver(ctx: &Ctx, item: &OutboxItem, to: Mailbox, letter: Letter) -> Result<(), SendError> {
+fn compose(ctx: &Ctx, id: Uuid, to: Mailbox, letter: Letter) -> Result<Mail, String> {
     let domain = ctx.head.from.email().rsplit('@').next().unwrap_or("localhost").to_owned();
-    let unwritable = |text: String| SendError::Permanent(local_failure(text));
-    let id =
-        MessageId::new(&format!("<{}@{domain}>", item.id)).map_err(|error| unwritable(error.to_string()))?;
-    let mail = Mail::new(id, ctx.head.from.clone(), to, letter, ctx.clock.now());
-    let mut mail = mail.map_err(|error| unwritable(error.to_string()))?;
+    let id = MessageId::new(&format!("<{id}@{domain}>")).map_err(|error| error.to_string())?;
+    let mut mail = Mail::new(id, ctx.head.from.clone(), to, letter, ctx.clock.now())
+        .map_err(|error| error.to_string())?;
     mail.reply_to.clone_from(&ctx.head.reply_to);
-    failpoint!("P10..P11");
-    if ctx.now() >= item.leased_until && !mutant!(MailAfterLease) {
-        // We slept, or the mail server was slow with those before: somebody else may have sent it by now.
-        return Err(SendError::Temporary(local_failure("the lease on this mail is over".to_owned())));
-    }
-    ctx.mailer.send(&mail).await.map(|_| ())
+    Ok(mail)
 }
 
-async fn alarm(ctx: &Ctx, item: &OutboxItem, report: &mut Report) -> Result<OutboxResult> {
+fn alarm(ctx: &Ctx, item: &OutboxItem, report: &mut Report) -> Result<Prepared> {
     tracing::error!(subject = %item.subject, "{}", item.payload);
-    let Some(operator) = ctx.head.operator.clone() else { return Ok(OutboxResult::Done) };
+    let Some(operator) = ctx.head.operator.clone() else { return Ok(Prepared::Ends(OutboxResult::Done)) };
+    if let Some(given_up) = perhaps_sent(item, report) {
+        return Ok(Prepared::Ends(given_up));
+    }
     let alarm = AlarmContext {
         instance: ctx.instance.to_string(),
         title: item.payload.clone(),
@@ -238,13 +288,8 @@ async fn alarm(ctx: &Ctx, item: &OutboxItem, report: &mut Report) -> Result<Outb
     };
     let letter = letter::write_alarm(&ctx.templates, &alarm)
         .map_err(|error| super::FlowError::Refused(error.to_string()))?;
-    Ok(match deliver(ctx, item, operator, letter).await {
-        Ok(()) => OutboxResult::Done,
-        Err(SendError::Unknown(_)) => OutboxResult::Done,
-        Err(error @ (SendError::Temporary(_) | SendError::Permanent(_))) => {
-            later(ctx, item, error.to_string(), false, report)
-        }
-    })
+    let mail = compose(ctx, item.id, operator, letter).map_err(super::FlowError::Refused)?;
+    Ok(Prepared::Leaves(Box::new(Outgoing { mail, customer: None })))
 }
 
 /// The card the customer just paid with is charged from now on.
@@ -315,19 +360,6 @@ pub async fn mail_enrolment(ctx: &Ctx, customer: &Customer, url: &str, id: uuid:
         .map_err(|error| refuse(error.to_string()))?;
     let to = Mailbox::of_customer(Some(&customer.name), &customer.email)
         .map_err(|error| refuse(error.to_string()))?;
-    let item = OutboxItem {
-        id,
-        subject: id.to_string(),
-        step: "save_card".into(),
-        kind: OutboxKind::Mail,
-        charge: None,
-        customer: Some(customer.customer_id()),
-        template: None,
-        payload: String::new(),
-        tries: 1,
-        unknowns: 0,
-        created_at: ctx.now(),
-        leased_until: Timestamp::MAX,
-    };
-    deliver(ctx, &item, to, letter).await.map_err(|error| refuse(error.to_string()))
+    let mail = compose(ctx, id, to, letter).map_err(refuse)?;
+    ctx.mailer.send(&mail).await.map(|_| ()).map_err(|error| refuse(error.to_string()))
 }

@@ -12,7 +12,7 @@ use super::{Ctx, Report, Result};
 use crate::billing::apply::Event;
 use crate::billing::charge::{CollectorKind, State};
 use crate::billing::ids::ChargeId;
-use crate::store::{Claimed, NewEvent, OutboxInsert, StoredEvent};
+use crate::store::{AttemptRow, Claimed, NewEvent, OutboxInsert, StoredEvent};
 use crate::stripe::payment_intents::{PaymentIntent, PaymentIntentStatus};
 use crate::stripe::webhook::{SignatureError, parse_event, verify};
 use crate::stripe::{Client, Error};
@@ -171,15 +171,18 @@ async fn payment_intent(ctx: &Ctx, id: &str, report: &mut Report) -> Result<Appl
 /// News of a charge that is paid: mostly the payment we know. If Stripe has two, a person must give one back.
 async fn paid_again(ctx: &Ctx, found: &Claimed, intent: &PaymentIntent) -> Result<Applied> {
     let charge = found.charge.id;
+    let same = |one: &AttemptRow| one.payment_intent.as_deref() == Some(&intent.id);
+    if intent.status != PaymentIntentStatus::Succeeded || ctx.store.attempts(charge).await?.iter().any(same) {
+        return Ok(Applied::Yes);
+    }
     let story = ctx.store.story(charge).await?;
     let generation = intent.metadata.get(GENERATION);
     let page = CollectorKind::CheckoutSession.as_str();
-    let known = story.attempts.iter().any(|one| one.payment_intent.as_deref() == Some(&intent.id))
-        || story.collectors.iter().filter(|one| one.state == "paid").any(|one| {
-            let same_page = one.kind == page && generation == Some(&one.generation.to_string());
-            same_page || one.stripe_id.as_deref() == Some(&intent.id)
-        });
-    if known || intent.status != PaymentIntentStatus::Succeeded {
+    let known = story.collectors.iter().filter(|one| one.state == "paid").any(|one| {
+        let same_page = one.kind == page && generation == Some(&one.generation.to_string());
+        same_page || one.stripe_id.as_deref() == Some(&intent.id)
+    });
+    if known {
         return Ok(Applied::Yes);
     }
     let intents = ctx.stripe.list_payment_intents(&found.stripe_customer, look_since(found)).await?;

@@ -14,10 +14,9 @@ const DAY: i64 = 24 * HOUR;
 ///
 /// # Errors
 /// INV10 for what is due and silent, INV20 where database and Stripe disagree.
-pub(super) async fn check(sim: &Sim) -> Result<(), Violation> {
+pub(super) fn check(sim: &Sim) -> Result<(), Violation> {
     let now = stage::now_ms() / 1000;
-    let wakes = sim.store.wakes().await.unwrap_or_default();
-    if let Some(wake) = wakes.iter().find(|wake| wake.at < now - HOUR && wake.job != "enrol") {
+    if let Some(wake) = sim.wakes.iter().find(|wake| wake.at < now - HOUR && wake.job != "enrol") {
         broken("INV10", format!("{} has had work since {} and did not do it", wake.job, now - wake.at))?;
     }
     stage::with(|stage| {

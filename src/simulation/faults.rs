@@ -41,7 +41,7 @@ kinds! {
     AnswerCut = "answer-cut", 200;
     /// The answer comes after many seconds.
     AnswerLate = "answer-late", 200;
-    /// The connection dies, the request arrives and runs within the hour.
+    /// The connection dies, the request arrives and runs within two hours.
     ArrivesLate = "arrives-late", 200;
     /// 5xx, carried out or not, with every `Stripe-Should-Retry`.
     ServerError = "server-error", 300;
@@ -49,8 +49,12 @@ kinds! {
     Forward = "rolled-forward", 100;
     /// 409: the key is in use.
     Conflict = "conflict", 200;
-    /// 429.
+    /// 429, once or for minutes.
     RateLimit = "rate-limit", 300;
+    /// Stripe cannot be reached for hours.
+    Outage = "outage", 6;
+    /// No process runs for days or weeks.
+    Dark = "nothing-runs", 200;
     /// 429: somebody else holds the object.
     LockTimeout = "lock-timeout", 100;
     /// A step takes seconds, or more than a minute.

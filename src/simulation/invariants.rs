@@ -15,6 +15,8 @@ const DAY: i64 = 86_400;
 const KEY_AGE_MS_MAX: i64 = 20 * HOUR_MS + 6 * 60_000;
 /// Limit: POSTs with one key: seven sendings of up to three sends each.
 const POSTS_MAX: u32 = 21;
+/// Limit: sendings of one key, the first among them.
+const SENDINGS_MAX: i64 = 7;
 /// Limit: how long after a change a mail that was already on its way may still leave.
 const ON_ITS_WAY_MS: i64 = 10 * 60_000;
 /// Limit: half of the shortest period in these worlds.
@@ -117,9 +119,12 @@ fn right_money(mirror: &Mirror, charge: &ChargeRow, paid: &PaymentIntentRow) -> 
     Ok(())
 }
 
-/// INV2, INV9: the rows of one charge agree with each other, and a finished one leaves nothing at Stripe.
+/// INV2, INV4, INV9: the rows of one charge agree with each other, and a finished one leaves nothing at Stripe.
 fn rows(mirror: &Mirror, truth: &Truth, charge: &ChargeRow) -> Result<(), Violation> {
     let (id, state) = (&charge.id, charge.state.as_str());
+    if let Some(worn) = mirror.attempts_of(id).find(|one| one.sends > SENDINGS_MAX) {
+        broken("INV4", format!("key {} was sent {} times", worn.key, worn.sends))?;
+    }
     let open = mirror.open_attempts(id);
     let living = mirror.living(id);
     if is_finished(state) && (open > 0 || !living.is_empty()) {
@@ -301,6 +306,10 @@ fn letter(mirror: &Mirror, truth: &Truth, letter: &Letter, now_ms: i64) -> Resul
     if times > 2 {
         broken("INV12", format!("mail {} arrived {times} times", letter.id))?;
     }
+    if letter.at_ms - letter.written_ms > ON_ITS_WAY_MS {
+        let minutes = (letter.at_ms - letter.written_ms) / 60_000;
+        broken("INV12", format!("mail {} leaves {minutes} minutes after it was written", letter.id))?;
+    }
     let Some(promise) = mirror.promises.get(&letter.promise) else {
         return broken("INV12", format!("mail {} was never promised", letter.id));
     };
@@ -324,8 +333,7 @@ fn letter(mirror: &Mirror, truth: &Truth, letter: &Letter, now_ms: i64) -> Resul
     }
     let tried = truth.tries_of.get(&charge.id).into_iter().flatten();
     let refused = tried.filter_map(|id| truth.tries.get(id)).any(|one| one.status == "failed");
-    let cardless = mirror.customers.get(&charge.customer).is_some_and(|one| one.cardless || one.lost_card);
-    if !refused && !cardless {
+    if !refused && !mirror.without_card.contains(&charge.id) {
         broken("INV12", format!("a mail blames the customer of charge {}, and no bank refused", charge.id))?;
     }
     Ok(())

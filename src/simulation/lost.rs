@@ -45,8 +45,10 @@ impl Sim {
             self.restart(replica, stage::now_ms() + 60_000).await;
         }
         old.close().await;
+        (self.planned_at_writes, self.checked_at_writes) = (u64::MAX, u64::MAX);
         self.mirror = Mirror::default();
-        let changes = self.store.changes_after(0).await.unwrap_or_default();
+        let (changes, wakes) = self.store.look(0).await.unwrap_or_default();
+        self.wakes = wakes;
         self.mirror.learn(changes, stage::now_ms(), &mut Touched::default());
         stage::with(|stage| stage.touched = Touched::default());
     }

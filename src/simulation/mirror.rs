@@ -120,9 +120,9 @@ pub struct CustomerRow {
     /// Whether no card is saved.
     #[serde(deserialize_with = "is_true")]
     pub cardless: bool,
-    /// Whether a card was saved once and then gone.
+    /// Since when a card is saved that was not before, Unix milliseconds.
     #[serde(skip)]
-    pub lost_card: bool,
+    pub card_since_ms: i64,
 }
 
 /// SQLite's truth is 1.
@@ -155,6 +155,8 @@ pub struct Mirror {
     pub waited_for: BTreeMap<String, i64>,
     /// When a charge was first seen paid, Unix milliseconds.
     pub paid_ms: BTreeMap<String, i64>,
+    /// Charges that were past due because no card was saved.
+    pub without_card: BTreeSet<String>,
     /// When an address was first seen dead, by customer, Unix milliseconds.
     pub dead_ms: BTreeMap<String, i64>,
     /// The newest change taken in.
@@ -172,11 +174,13 @@ pub struct Touched {
     pub reopened: Vec<(String, String, String)>,
     /// Attempts that went where they may not: key, from, to.
     pub odd_attempts: Vec<(String, String, String)>,
+    /// Charges with an attempt that has become unknown.
+    pub unknown: Vec<String>,
     /// Attempts that were declined: charge and number.
     pub declined: Vec<(String, i64)>,
     /// Charges of periods that are new: subscription, period, instant it falls due at.
     pub new_periods: Vec<(String, i64, i64)>,
-    /// Charges that are new, with the instant they are due at.
+    /// Charges that are new, with the instant they are due at and the one they are collected at, if they are.
     pub new_charges: Vec<(String, i64, Option<i64>)>,
     /// Attempts that began before their time: key, instant it was planned for.
     pub too_early: Vec<(String, i64)>,
@@ -196,6 +200,8 @@ pub struct Touched {
 
 /// Clocks may differ by two minutes.
 const EARLY_SECS: i64 = 120;
+/// Limit: what a worker knows of a customer is not older than its lease.
+const JUST_NOW_MS: i64 = 10 * 60_000;
 const FINISHED: [&str; 4] = ["paid", "uncollectible", "canceled", "settled"];
 
 /// Whether a charge's state is final.
@@ -246,9 +252,12 @@ impl Mirror {
                         self.dead_ms.entry(row.id.clone()).or_insert(now_ms);
                     }
                     let before = self.customers.get(&row.id);
-                    let lost_card =
-                        before.is_some_and(|one| one.lost_card || (!one.cardless && row.cardless));
-                    self.customers.insert(row.id.clone(), CustomerRow { lost_card, ..row });
+                    let card_since_ms = match before {
+                        Some(before) if before.cardless && !row.cardless => now_ms,
+                        Some(before) => before.card_since_ms,
+                        None => i64::MIN,
+                    };
+                    self.customers.insert(row.id.clone(), CustomerRow { card_since_ms, ..row });
                 }
                 other => unreachable!("the journal has no {other}"),
             }
@@ -264,6 +273,15 @@ impl Mirror {
             self.periods.insert((subscription.clone(), period), row.id.clone());
             touched.subscriptions.insert(subscription.clone());
         }
+        let declined_before = self.charges.get(&row.id).and_then(|one| one.declines);
+        if row.declines > declined_before
+            && self
+                .customers
+                .get(&row.customer)
+                .is_some_and(|one| one.cardless || now_ms.saturating_sub(one.card_since_ms) < JUST_NOW_MS)
+        {
+            self.without_card.insert(row.id.clone());
+        }
         if let Some(next_at) = row.next_at {
             self.waited_for.insert(row.id.clone(), next_at);
         }
@@ -273,7 +291,9 @@ impl Mirror {
             touched.new_periods.push((subscription.clone(), period, row.due_at));
         }
         if !self.charges.contains_key(&row.id) && row.state == "due" {
-            touched.new_charges.push((row.subscription.clone().unwrap_or_default(), row.due_at, row.next_at));
+            // What was planned for the past is collected now.
+            let planned = row.next_at.map(|at| at.max(now_ms / 1000));
+            touched.new_charges.push((row.subscription.clone().unwrap_or_default(), row.due_at, planned));
         }
         if let Some(before) = self.charges.insert(row.id.clone(), row.clone())
             && is_finished(&before.state)
@@ -291,6 +311,9 @@ impl Mirror {
         let sends = before.as_ref().map_or(0, |one| one.sends);
         if (before.is_none() && is_open(&row.state)) || (sends == 0 && row.sends > 0) {
             self.begun(&row, now_ms, touched);
+        }
+        if row.state == "unknown" {
+            touched.unknown.push(row.charge.clone());
         }
         if row.state == "declined" {
             touched.declined.push(place);

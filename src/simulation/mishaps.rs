@@ -56,6 +56,17 @@ impl Sim {
         false
     }
 
+    /// A bad day: nothing runs for longer than some periods last.
+    pub(super) async fn go_dark(&mut self) {
+        let days = stage::with(|stage| stage.faults.strike(Kind::Dark).map(|rng| rng.between(1, 35)));
+        let Some(days) = days else { return };
+        stage::note(|| format!("  fault: nothing runs for {days} days"));
+        for replica in 0..self.replicas.len() {
+            self.kill(replica);
+            self.restart(replica, stage::now_ms() + days * 24 * HOUR_MS).await;
+        }
+    }
+
     /// A new process in the place of one that died. What it believes is what the database says.
     pub(super) async fn restart(&mut self, replica: usize, at_ms: i64) {
         let change =
@@ -86,8 +97,15 @@ impl Sim {
             return;
         }
         let fault = stage::with(|stage| {
+            let now_ms = stage.now_ms();
+            if let Some(down_ms) = stage.faults.strike(Kind::MailDown).map(|rng| rng.between(0, 30 * HOUR_MS))
+            {
+                stage.mail_down_until_ms = now_ms + down_ms;
+            }
+            let is_down = now_ms < stage.mail_down_until_ms && !stage.faults.is_quiet;
             let mut strike = |kind| stage.faults.strike(kind).map(|rng| rng.chance(5000));
-            let fault = strike(Kind::MailDown)
+            let fault = is_down
+                .then_some(true)
                 .or_else(|| strike(Kind::MailGrey))
                 .map(|_| Fault::Temporary)
                 .or_else(|| strike(Kind::MailLost).map(|arrived| Fault::Unknown { arrived }))

@@ -9,6 +9,7 @@
 pub mod almanac;
 pub mod bank;
 pub mod bugs;
+pub mod cards;
 pub mod drive;
 pub mod ending;
 pub mod faults;
@@ -103,7 +104,7 @@ pub struct Outcome {
 #[must_use]
 pub fn run(options: &Options) -> Outcome {
     let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts");
+        tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime starts");
     bugs::switch_on(options.bug);
     let outcome = runtime.block_on(sim::run(options));
     bugs::switch_on(None);

@@ -4,7 +4,7 @@ use super::rng::Rng;
 use super::sim::{End, Sim};
 use super::stage;
 use super::truth::Letter;
-use crate::flows::enrol::{self, Person};
+use crate::flows::enrol;
 use crate::flows::manage::{self, ChargeCommand};
 use crate::flows::pay_link::{self, CLICK_LIFE, Opened};
 use crate::flows::{Ctx, FlowError, receive};
@@ -32,6 +32,8 @@ pub(super) enum Act {
     Enrol { number: u32 },
     /// An operator looks at what waits for a person.
     Review,
+    /// A customer saves another card, without being asked.
+    NewCard { charge: String },
     /// The nightly backup.
     BackUp,
     /// Somebody gives money back on Stripe's own pages, or a bank takes it back.
@@ -48,9 +50,16 @@ pub(super) struct Click {
     leaves: bool,
 }
 
+impl Click {
+    /// Who is shown Stripe's page at once.
+    pub(super) fn straight() -> Self {
+        Self { token: String::new(), patience: 0, leaves: false }
+    }
+}
+
 /// All of them.
 pub(super) struct People {
-    rng: Rng,
+    pub(super) rng: Rng,
     /// Nobody begins anything new.
     pub(super) is_quiet: bool,
 }
@@ -129,11 +138,20 @@ impl Sim {
                 })
                 .await;
             }
-            Act::Operate | Act::Review | Act::BackUp | Act::Dashboard | Act::Enrol { .. }
+            Act::Operate
+            | Act::Review
+            | Act::BackUp
+            | Act::Dashboard
+            | Act::NewCard { .. }
+            | Act::Enrol { .. }
                 if self.people.is_quiet => {}
             Act::Operate => self.operate().await,
             Act::Review => self.review().await,
-            Act::BackUp => self.back_up().await,
+            Act::NewCard { charge } => self.new_card(&charge).await,
+            Act::BackUp => {
+                self.go_dark().await;
+                self.back_up().await;
+            }
             Act::Dashboard => self.dashboard(),
             Act::Enrol { number } => self.enrol(number).await,
         }
@@ -317,23 +335,6 @@ impl Sim {
             }
         });
     }
-
-    async fn enrol(&mut self, number: u32) {
-        let Some(at) = self.any_replica() else { return };
-        let now_ms = stage::now_ms();
-        let day = jiff::Timestamp::from_millisecond(now_ms + 2 * DAY_MS).unwrap_or_default();
-        let start = day.strftime("%Y-%m-%d").to_string();
-        self.spawn(at, None, |ctx| {
-            Box::pin(async move {
-                let url = open_enrolment(&ctx, number, &start).await;
-                stage::note(|| format!("  enrolment: {url:?}"));
-                let session = url.ok().and_then(|url| url.rsplit('/').next().map(str::to_owned));
-                let click = Click { token: String::new(), patience: 0, leaves: session.is_none() };
-                End::Clicked(click, session.map(Opened::Url))
-            })
-        })
-        .await;
-    }
 }
 
 fn pick<T: Clone>(rng: &mut Rng, of: &[T]) -> Option<T> {
@@ -375,21 +376,4 @@ async fn add_one_off(ctx: &Ctx, customer: &str, number: u32, wait_ms: i64) -> Re
     let due = jiff::Timestamp::from_millisecond(stage::now_ms() + wait_ms).unwrap_or_default();
     let due = jiff::Timestamp::from_second(due.as_second()).unwrap_or_default();
     manage::add_one_off(ctx, id, amount, due, "One-off", &format!("reference {number}")).await.map(|_| ())
-}
-
-async fn open_enrolment(ctx: &Ctx, number: u32, start: &str) -> Result<String, FlowError> {
-    let person = Person {
-        stripe_customer: None,
-        email: format!("new{number}@example.com"),
-        name: "New".to_owned(),
-        locale: "en".to_owned(),
-        time_zone: "Europe/Paris".to_owned(),
-    };
-    let customer = enrol::add_customer(ctx, &person).await?;
-    let state = crate::billing::subscription::SubscriptionState::Pending;
-    let subscription = enrol::add_subscription(ctx, &customer, "basic", 1, start, state).await?;
-    if number.is_multiple_of(2) {
-        return enrol::open_pay_now(ctx, &subscription).await;
-    }
-    enrol::open(ctx, &customer, Some(subscription.subscription_id())).await
 }

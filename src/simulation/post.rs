@@ -117,8 +117,14 @@ impl Sim {
         for mail in arrived {
             let id = mail.message_id.as_str().to_owned();
             let promise = id.trim_start_matches('<').split('@').next().unwrap_or_default().to_owned();
-            let letter =
-                Letter { at_ms: now_ms, id, to: mail.to.email().to_owned(), promise, text: mail.text };
+            let letter = Letter {
+                at_ms: now_ms,
+                written_ms: mail.date.as_millisecond(),
+                id,
+                to: mail.to.email().to_owned(),
+                promise,
+                text: mail.text,
+            };
             let acts = self.people.read(&letter);
             stage::with(|stage| {
                 stage.note(|| format!("  mail {} to {}: {}", letter.id, letter.to, mail.subject.as_str()));

@@ -20,6 +20,7 @@ use crate::failpoint;
 use crate::flows::pay_link::Opened;
 use crate::flows::{Ctx, Job};
 use crate::store::Store;
+use crate::store::journal::Wake;
 use crate::template::Templates;
 
 /// Limit: a run that takes more steps does not come to rest.
@@ -76,8 +77,10 @@ pub(super) struct Sim {
     pub(super) backups: Vec<PathBuf>,
     pub(super) planned: BTreeMap<Job, i64>,
     pub(super) ticked: BTreeMap<Job, i64>,
-    pub(super) planned_at_statements: u64,
-    pub(super) checked_at_statements: u64,
+    pub(super) planned_at_writes: u64,
+    pub(super) checked_at_writes: u64,
+    /// When each job has work next, as of the last look.
+    pub(super) wakes: Vec<Wake>,
 }
 
 /// Runs a seed.
@@ -117,8 +120,7 @@ impl Sim {
         stage::set(Some(Stage::new(options, hand, sandbox)));
         let config = world::config(&mut rng)?;
         let templates = world::templates()?;
-        let url = world::database(&dir.0).await?;
-        let store = Store::open(&url).await?;
+        let store = world::database().await?;
         let mut sim = Self {
             config,
             templates,
@@ -138,8 +140,9 @@ impl Sim {
             backups: Vec::new(),
             planned: BTreeMap::new(),
             ticked: BTreeMap::new(),
-            planned_at_statements: u64::MAX,
-            checked_at_statements: u64::MAX,
+            planned_at_writes: u64::MAX,
+            checked_at_writes: u64::MAX,
+            wakes: Vec::new(),
         };
         for _ in 0..rng.between(1, 4) {
             let skew_ms = rng.between(-55_000, 55_000);
@@ -174,7 +177,7 @@ impl Sim {
         self.live(begin + options.days * DAY_MS).await?;
         self.end_trouble();
         self.live(begin + (options.days + QUIET_DAYS) * DAY_MS).await?;
-        ending::check(self).await
+        ending::check(self)
     }
 
     fn end_trouble(&mut self) {
@@ -183,6 +186,7 @@ impl Sim {
             stage.note(|| "nothing goes wrong any more".to_owned());
         });
         self.people.is_quiet = true;
+        self.planned_at_writes = u64::MAX;
         let now_ms = stage::now_ms();
         for replica in &mut self.replicas {
             replica.skew_ms = replica.skew_ms.clamp(-50_000, 50_000);
@@ -210,7 +214,7 @@ impl Sim {
         loop {
             let soon = self.queue.keys().next().is_some_and(|(at, _)| *at <= stage::now_ms() + 1000);
             if !soon {
-                self.plan().await;
+                self.plan();
             }
             let job_ms = stage::with(|stage| stage.sandbox.next_job_ms()).unwrap_or(i64::MAX);
             let next_ms = self.queue.keys().next().map_or(i64::MAX, |(at, _)| *at);
@@ -312,6 +316,7 @@ impl Sim {
             return;
         }
         self.prepare_mail_server(replica, place);
+        self.interfere(place).await;
         stage::with(|stage| {
             stage.stir(place);
             stage.note(|| format!("  task {number} goes on at {place:?}"));
@@ -324,12 +329,12 @@ impl Sim {
     /// A process ends: all it was doing is gone, also what waits at a failpoint.
     pub(super) fn kill(&mut self, replica: usize) {
         self.tasks.retain(|_, task| task.replica != replica);
-        self.planned_at_statements = u64::MAX;
+        self.planned_at_writes = u64::MAX;
     }
 
     fn finish(&mut self, end: End) {
         match end {
-            End::Job => self.planned_at_statements = u64::MAX,
+            End::Job => self.planned_at_writes = u64::MAX,
             End::Accepted(parcel, taken) => self.delivered(*parcel, taken),
             End::Clicked(click, opened) => self.clicked(click, opened),
             End::Done => {}
@@ -346,9 +351,10 @@ impl Sim {
         let mut touched = stage::with(|stage| std::mem::take(&mut stage.touched));
         touched.charges.extend(fresh.charges);
         touched.tries.extend(fresh.tries);
-        if failpoint::statements_begun() != self.checked_at_statements {
-            let changes = self.store.changes_after(self.mirror.seq).await.unwrap_or_default();
-            self.checked_at_statements = failpoint::statements_begun();
+        let writes = self.store.writes();
+        if writes != self.checked_at_writes {
+            let (changes, wakes) = self.store.look(self.mirror.seq).await.unwrap_or_default();
+            (self.checked_at_writes, self.wakes) = (writes, wakes);
             stage::with(|stage| {
                 for change in &changes {
                     stage.stir(&change.row);
@@ -356,6 +362,7 @@ impl Sim {
                 }
             });
             self.mirror.learn(changes, stage::now_ms(), &mut touched);
+            std::mem::take(&mut touched.unknown).into_iter().for_each(|charge| self.worry(charge));
         }
         let bank = self.bank.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         stage::with(|stage| invariants::check(&self.mirror, &stage.truth, &bank, &touched, stage.now_ms()))

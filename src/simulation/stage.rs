@@ -21,6 +21,10 @@ pub struct Stage {
     pub sandbox: Sandbox,
     /// What goes wrong.
     pub faults: Faults,
+    /// What requests meet for a while: until when, Unix milliseconds, which kind of fault, and how their paths begin.
+    pub spell: (i64, Kind, &'static str),
+    /// Until when the mail server takes nothing, Unix milliseconds.
+    pub mail_down_until_ms: i64,
     /// How long things take.
     pub rng: Rng,
     /// What happened.
@@ -74,6 +78,8 @@ impl Stage {
             hand,
             sandbox,
             faults: Faults::new(options.seed, options.disabled.clone(), options.suppressed.clone()),
+            spell: (0, Kind::Outage, ""),
+            mail_down_until_ms: 0,
             rng: Rng::new(options.seed, "wire"),
             truth: Truth::default(),
             touched: Touched::default(),
@@ -114,6 +120,15 @@ impl Stage {
 
     /// What goes wrong with this request, in the sandbox's words.
     pub fn fault_of(&mut self, request: &Request) -> Option<String> {
+        let now_ms = self.now_ms();
+        let outage = |rng: &mut Rng| (rng.between(1, 14), *rng.pick(&["", "/v1/payment_intents"]));
+        if let Some((hours, paths)) = self.faults.strike(Kind::Outage).map(outage) {
+            self.note(|| format!("  fault: Stripe does not answer to {paths}* for {hours} hours"));
+            self.spell = (now_ms + hours * 3_600_000, Kind::Outage, paths);
+        }
+        if now_ms < self.spell.0 && !self.faults.is_quiet && request.path.starts_with(self.spell.2) {
+            return Some(self.in_spell());
+        }
         let kind = |faults: &mut Faults, kind, words: fn(&mut Rng) -> String| faults.strike(kind).map(words);
         let faults = &mut self.faults;
         let found = kind(faults, Kind::NotSent, |_| "not-sent".into())
@@ -121,9 +136,7 @@ impl Stage {
             .or_else(|| kind(faults, Kind::AnswerLost, |_| "no-answer".into()))
             .or_else(|| kind(faults, Kind::AnswerCut, |rng| format!("cut {}", rng.below(900))))
             .or_else(|| kind(faults, Kind::AnswerLate, |rng| format!("late {}s", rng.between(3, 110))))
-            .or_else(|| {
-                kind(faults, Kind::ArrivesLate, |rng| format!("arrives-late {}s", rng.between(1, 3000)))
-            })
+            .or_else(|| kind(faults, Kind::ArrivesLate, arrives_late))
             .or_else(|| kind(faults, Kind::ServerError, server_error))
             .or_else(|| {
                 // What has been answered before is answered the same again, and not carried out once more.
@@ -138,11 +151,24 @@ impl Stage {
                 })
             })
             .or_else(|| kind(faults, Kind::LockTimeout, |_| "lock-timeout".into()));
+        if found.as_ref().is_some_and(|fault| fault.starts_with("429")) && self.rng.chance(4000) {
+            self.spell = (now_ms + self.rng.between(1_000, 300_000), Kind::RateLimit, "");
+        }
         if let Some(fault) = &found {
             let line = format!("  fault: {fault} on {} {}", request.method, request.path);
             self.note(|| line);
         }
         found
+    }
+
+    /// The fault of a request while something lasts.
+    fn in_spell(&mut self) -> String {
+        match (self.spell.1, self.rng.below(10)) {
+            (Kind::RateLimit, _) => "429 global-rate".into(),
+            (_, 0..6) => "no-answer not-executed".into(),
+            (_, 6..8) => "not-sent".into(),
+            (_, _) => arrives_late(&mut self.rng),
+        }
     }
 
     /// Remembers a POST that leaves now.
@@ -154,6 +180,10 @@ impl Stage {
         post.poisoned = poisoned;
         self.touched.posts.push(post);
     }
+}
+
+fn arrives_late(rng: &mut Rng) -> String {
+    format!("arrives-late {}s", rng.between(1, 6600))
 }
 
 fn server_error(rng: &mut Rng) -> String {

@@ -2,7 +2,7 @@
 
 use super::sim::{Action, End, Sim};
 use super::stage;
-use crate::failpoint;
+use super::world::Replica;
 use crate::flows::Job;
 
 /// How long a job waits between two ticks at least.
@@ -18,19 +18,18 @@ fn pause_ms(job: Job) -> i64 {
 const EARLY_MS: i64 = 60_000;
 
 impl Sim {
-    /// Looks in the database when each job has work next, if the database may have changed.
-    pub(super) async fn plan(&mut self) {
-        let statements = failpoint::statements_begun();
-        if statements == self.planned_at_statements {
+    /// Plans a tick for each job that has work, if the database has changed.
+    pub(super) fn plan(&mut self) {
+        if self.checked_at_writes == self.planned_at_writes {
             return;
         }
-        let Ok(wakes) = self.store.wakes().await else { return };
-        self.planned_at_statements = failpoint::statements_begun();
-        for wake in wakes {
+        self.planned_at_writes = self.checked_at_writes;
+        let up_ms = self.replicas.iter().map(Replica::up_from_ms).min().unwrap_or(0);
+        for wake in self.wakes.clone() {
             let Some(job) = Job::ALL.into_iter().find(|job| job.as_str() == wake.job) else { continue };
             let pause = self.rng.between(0, 5_000);
             let earliest = self.ticked.get(&job).map_or(0, |at| at + pause_ms(job));
-            let at = (wake.at * 1000).max(earliest).max(stage::now_ms()) + pause;
+            let at = (wake.at * 1000).max(earliest).max(stage::now_ms()).max(up_ms) + pause;
             if self.planned.get(&job).is_none_or(|planned| *planned > at) {
                 self.planned.insert(job, at);
                 self.at(at, Action::Tick(job));
@@ -46,9 +45,8 @@ impl Sim {
         self.planned.remove(&job);
         self.ticked.insert(job, now_ms);
         // The next plan must not take this tick for done.
-        self.planned_at_statements = u64::MAX;
-        let wakes = self.store.wakes().await.unwrap_or_default();
-        if !wakes.iter().any(|wake| wake.job == job.as_str() && wake.at * 1000 <= now_ms + EARLY_MS) {
+        self.planned_at_writes = u64::MAX;
+        if !self.wakes.iter().any(|wake| wake.job == job.as_str() && wake.at * 1000 <= now_ms + EARLY_MS) {
             return;
         }
         let many = if self.rng.chance(2500) { 2 } else { 1 };
@@ -63,9 +61,11 @@ impl Sim {
             stage::note(|| format!("{} on replica {at}", job.as_str()));
             self.spawn(at, Some(job), |ctx| {
                 Box::pin(async move {
+                    // A batch that was not full was the last.
+                    let batch = ctx.config.limits.batch;
                     for _ in 0..50 {
-                        match ctx.run_once(job, ctx.config.limits.batch).await {
-                            Ok(report) if report.taken > 0 && report.stopped.is_none() => {}
+                        match ctx.run_once(job, batch).await {
+                            Ok(report) if report.taken >= batch as u64 && report.stopped.is_none() => {}
                             Ok(_) => break,
                             Err(error) => {
                                 stage::note(|| format!("  {} failed: {error}", job.as_str()));

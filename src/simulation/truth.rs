@@ -47,6 +47,8 @@ impl Post {
 pub struct Letter {
     /// When, Unix milliseconds.
     pub at_ms: i64,
+    /// When it was written, by the clock of who wrote it, Unix milliseconds.
+    pub written_ms: i64,
     /// Its Message-ID.
     pub id: String,
     /// To whom.

@@ -67,7 +67,13 @@ impl Replica {
     /// Whether it takes new work.
     #[must_use]
     pub fn is_up(&self, now_ms: i64) -> bool {
-        self.paused_until_ms <= now_ms && self.down_until_ms <= now_ms
+        self.up_from_ms() <= now_ms
+    }
+
+    /// From when on it takes new work.
+    #[must_use]
+    pub fn up_from_ms(&self) -> i64 {
+        self.paused_until_ms.max(self.down_until_ms)
     }
 }
 
@@ -94,24 +100,15 @@ impl Drop for Dir {
     }
 }
 
-/// Opens the database of a run: a copy of an empty one that was migrated once.
+/// The database of a run, in memory: a process that dies loses its tasks, never what was committed.
 ///
 /// # Errors
 /// When it cannot be made.
-pub async fn database(dir: &Path) -> Result<String> {
-    static EMPTY: OnceLock<Vec<u8>> = OnceLock::new();
-    let file = dir.join("recurd.db");
-    let url = format!("sqlite://{}", file.display());
-    if let Some(bytes) = EMPTY.get() {
-        std::fs::write(&file, bytes)?;
-        return Ok(url);
-    }
-    let store = Store::open(&url).await?;
+pub async fn database() -> Result<Store> {
+    let store = Store::open("sqlite::memory:?cache=private").await?;
     store.migrate().await?;
     store.keep_journal().await?;
-    store.close().await;
-    let _ = EMPTY.set(std::fs::read(&file)?);
-    Ok(url)
+    Ok(store)
 }
 
 /// The built-in texts, tried once.

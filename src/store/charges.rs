@@ -239,7 +239,10 @@ impl Store {
                 .bind(limit)
                 .fetch_all(&mut *tx)
                 .await?;
-            sqlx::query_as::<_, ChargeRow>(read).bind(json(&keys)).fetch_all(tx).await?
+            match keys.is_empty() {
+                true => Vec::new(),
+                false => sqlx::query_as::<_, ChargeRow>(read).bind(json(&keys)).fetch_all(tx).await?,
+            }
         });
         rows.into_iter().map(ChargeRow::read).collect()
     }

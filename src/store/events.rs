@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use sqlx::FromRow;
 
-use super::sql::{Sql, in_tx, on_db};
+use super::sql::{Sql, alone, on_db};
 use super::{Result, Store};
 
 /// An authentic event to store. Only what is needed to fetch the object; never the payload.
@@ -75,7 +75,7 @@ impl Store {
     pub async fn store_event(&self, event: &NewEvent, now: Timestamp) -> Result<bool> {
         const STORE: &str = "INSERT INTO webhook_event (id, type, object_id, object_type, charge_id, created, received_at, state, \
             wake_at) VALUES ($1, $2, $3, $4, $5, $6, $7, 'pending', $7) ON CONFLICT DO NOTHING";
-        let rows = in_tx!(self, tx => {
+        let rows = alone!(self, db => {
             sqlx::query(STORE)
                 .bind(&event.id)
                 .bind(&event.kind)
@@ -84,7 +84,7 @@ impl Store {
                 .bind(&event.charge_id)
                 .bind(event.created)
                 .bind(now.as_second())
-                .execute(tx)
+                .execute(db)
                 .await?
                 .rows_affected()
         });
@@ -102,12 +102,12 @@ impl Store {
         limit: usize,
     ) -> Result<Vec<StoredEvent>> {
         let sql = self.text(CLAIM);
-        Ok(in_tx!(self, tx => {
+        Ok(alone!(self, db => {
             sqlx::query_as(sql)
                 .bind(lease_until.as_second())
                 .bind(now.as_second())
                 .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-                .fetch_all(tx)
+                .fetch_all(db)
                 .await?
         }))
     }

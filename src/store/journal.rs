@@ -2,13 +2,49 @@
 //!
 //! The journal is written by triggers inside the transactions it reports, so a backup and a copy carry it along.
 
-use sqlx::FromRow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use sqlx::pool::PoolConnection;
+use sqlx::{FromRow, SqliteConnection};
+use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
 
 use super::sql::on_db;
-use super::{Backend, Result, Store};
+use super::{Backend, Result, Sqlite, Store};
+
+/// The one connection of a simulation. To give it back to the pool after each statement, and ask for it again,
+/// would take longer than the statements.
+#[derive(Default)]
+pub(crate) struct Kept {
+    connection: Mutex<Option<PoolConnection<sqlx::Sqlite>>>,
+    /// Rows that were written, also by what was rolled back.
+    changes: Arc<AtomicU64>,
+}
+
+impl Kept {
+    pub(super) async fn give_back(&self) {
+        self.connection.lock().await.take();
+    }
+}
+
+impl Sqlite {
+    /// For one statement or one transaction.
+    pub(super) async fn connection(&self) -> Result<MappedMutexGuard<'_, SqliteConnection>, sqlx::Error> {
+        let mut kept = self.kept.connection.lock().await;
+        if kept.is_none() {
+            let mut connection = self.pool.acquire().await?;
+            let changes = self.kept.changes.clone();
+            connection.lock_handle().await?.set_update_hook(move |_| {
+                changes.fetch_add(1, Ordering::SeqCst);
+            });
+            *kept = Some(connection);
+        }
+        Ok(MutexGuard::map(kept, |kept| &mut **kept.as_mut().expect("it was taken above")))
+    }
+}
 
 /// One change of one row, committed.
-#[derive(Clone, Debug, FromRow)]
+#[derive(Clone, Debug)]
 pub struct Change {
     /// Rises with every change.
     pub seq: i64,
@@ -19,7 +55,7 @@ pub struct Change {
 }
 
 /// When each job has work next, Unix seconds.
-#[derive(Clone, Debug, FromRow)]
+#[derive(Clone, Debug)]
 pub struct Wake {
     /// The job's name.
     pub job: String,
@@ -88,7 +124,7 @@ impl Store {
     /// # Errors
     /// [`super::StoreError::Database`].
     pub async fn keep_journal(&self) -> Result<()> {
-        let Backend::Sqlite { pool, .. } = self.backend() else { return Ok(()) };
+        let Backend::Sqlite(sqlite) = self.backend() else { return Ok(()) };
         let mut statements = vec![
             "CREATE TABLE journal (seq INTEGER PRIMARY KEY, kind TEXT NOT NULL, row TEXT NOT NULL)".into(),
         ];
@@ -101,32 +137,43 @@ impl Store {
             ));
         }
         for statement in statements {
-            sqlx::query(sqlx::AssertSqlSafe(statement)).execute(pool).await?;
+            sqlx::query(sqlx::AssertSqlSafe(statement)).execute(&sqlite.pool).await?;
         }
         Ok(())
     }
 
-    /// The changes after one.
-    ///
-    /// # Errors
-    /// [`super::StoreError::Database`].
-    pub async fn changes_after(&self, seq: i64) -> Result<Vec<Change>> {
-        const LIST: &str = "SELECT seq, kind, row FROM journal WHERE seq > $1 ORDER BY seq";
-        Ok(on_db!(self, db => sqlx::query_as(LIST).bind(seq).fetch_all(db).await?))
+    /// How many rows were written since it was opened: as long as it stays the same, nothing changed.
+    #[must_use]
+    pub fn writes(&self) -> u64 {
+        match self.backend() {
+            Backend::Sqlite(sqlite) => sqlite.kept.changes.load(Ordering::SeqCst),
+            Backend::Postgres(_) => 0,
+        }
     }
 
-    /// When each job has work next.
+    /// The changes after one, and when each job has work next.
     ///
     /// # Errors
     /// [`super::StoreError::Database`].
-    pub async fn wakes(&self) -> Result<Vec<Wake>> {
-        const WAKES: &str = "SELECT wake_for AS job, MIN(wake_at) AS at FROM charge WHERE wake_at IS NOT NULL GROUP BY wake_for \
-            UNION ALL SELECT 'materialize', next_due_at FROM (SELECT MIN(next_due_at) AS next_due_at FROM subscription \
+    pub async fn look(&self, seq: i64) -> Result<(Vec<Change>, Vec<Wake>)> {
+        const LOOK: &str = "SELECT seq AS at, kind AS what, row FROM journal WHERE seq > $1 \
+            UNION ALL SELECT MIN(wake_at), wake_for, NULL FROM charge WHERE wake_at IS NOT NULL GROUP BY wake_for \
+            UNION ALL SELECT next_due_at, 'materialize', NULL FROM (SELECT MIN(next_due_at) AS next_due_at FROM subscription \
             WHERE state = 'active' AND next_due_at IS NOT NULL) WHERE next_due_at IS NOT NULL \
-            UNION ALL SELECT 'notify', at FROM (SELECT MIN(wake_at) AS at FROM outbox WHERE state = 'pending') WHERE at IS NOT NULL \
-            UNION ALL SELECT 'receive', at FROM (SELECT MIN(wake_at) AS at FROM webhook_event WHERE state = 'pending') WHERE at IS NOT NULL \
-            UNION ALL SELECT 'enrol', at FROM (SELECT MIN(created_at) + 121 AS at FROM enrolment WHERE state IN ('opening', 'open')) WHERE at IS NOT NULL";
-        Ok(on_db!(self, db => sqlx::query_as(WAKES).fetch_all(db).await?))
+            UNION ALL SELECT at, 'notify', NULL FROM (SELECT MIN(wake_at) AS at FROM outbox WHERE state = 'pending') WHERE at IS NOT NULL \
+            UNION ALL SELECT at, 'receive', NULL FROM (SELECT MIN(wake_at) AS at FROM webhook_event WHERE state = 'pending') WHERE at IS NOT NULL \
+            UNION ALL SELECT at, 'enrol', NULL FROM (SELECT MIN(created_at) + 121 AS at FROM enrolment WHERE state IN ('opening', 'open')) WHERE at IS NOT NULL";
+        let rows: Vec<(i64, String, Option<String>)> =
+            on_db!(self, db => sqlx::query_as(LOOK).bind(seq).fetch_all(db).await?);
+        let (mut changes, mut wakes) = (Vec::new(), Vec::new());
+        for (at, what, row) in rows {
+            match row {
+                Some(row) => changes.push(Change { seq: at, kind: what, row }),
+                None => wakes.push(Wake { job: what, at }),
+            }
+        }
+        changes.sort_by_key(|change| change.seq);
+        Ok((changes, wakes))
     }
 
     /// What is stored under an idempotency key.
@@ -145,8 +192,9 @@ impl Store {
     /// # Errors
     /// [`super::StoreError::Database`].
     pub async fn copy_to(&self, path: &std::path::Path) -> Result<()> {
-        let Backend::Sqlite { pool, .. } = self.backend() else { return Ok(()) };
-        sqlx::query("VACUUM INTO $1").bind(path.to_string_lossy().into_owned()).execute(pool).await?;
+        const COPY: &str = "VACUUM INTO $1";
+        let path = path.to_string_lossy().into_owned();
+        on_db!(self, db => { sqlx::query(COPY).bind(path).execute(db).await?; });
         Ok(())
     }
 }

@@ -41,7 +41,7 @@ impl Store {
     pub async fn migrate(&self) -> Result<()> {
         self.refuse_newer_schema().await?;
         match self.backend() {
-            Backend::Sqlite { pool, .. } => migrator(|one| one.sqlite).run(pool).await?,
+            Backend::Sqlite(sqlite) => migrator(|one| one.sqlite).run(&sqlite.pool).await?,
             Backend::Postgres(pool) => migrator(|one| one.postgres).run(pool).await?,
         }
         Ok(())
@@ -53,8 +53,8 @@ impl Store {
     /// [`StoreError::Database`].
     pub async fn schema_version(&self) -> Result<Option<i64>> {
         let applied = match self.backend() {
-            Backend::Sqlite { pool, .. } => {
-                let mut connection = pool.acquire().await?;
+            Backend::Sqlite(sqlite) => {
+                let mut connection = sqlite.pool.acquire().await?;
                 connection.ensure_migrations_table("_sqlx_migrations").await?;
                 connection.list_applied_migrations("_sqlx_migrations").await?
             }

@@ -51,6 +51,8 @@ pub use witness::Untold;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Limit: connections of one process. SQLite has one writer; PostgreSQL shares among replicas.
 const SQLITE_CONNECTIONS_MAX: u32 = if cfg!(feature = "simulation") { 1 } else { 4 };
+/// Limit: more statements than there are here; each is compiled once per connection.
+const SQLITE_STATEMENTS_MAX: usize = 400;
 /// Pages that one connection keeps: 8 MiB (a negative number counts KiB).
 const SQLITE_CACHE: &str = "-8192";
 /// The log is folded into the file after this many pages (16 MiB): each time costs two syncs.
@@ -131,8 +133,24 @@ pub enum StoreError {
 pub type Result<T, E = StoreError> = std::result::Result<T, E>;
 
 pub(crate) enum Backend {
-    Sqlite { pool: SqlitePool, writer: Arc<Mutex<()>> },
+    Sqlite(Box<Sqlite>),
     Postgres(PgPool),
+}
+
+pub(crate) struct Sqlite {
+    pool: SqlitePool,
+    /// Writers of this process queue here.
+    writer: Mutex<()>,
+    #[cfg(feature = "simulation")]
+    kept: journal::Kept,
+}
+
+#[cfg(not(feature = "simulation"))]
+impl Sqlite {
+    /// For one statement or one transaction.
+    async fn connection(&self) -> Result<sqlx::pool::PoolConnection<sqlx::Sqlite>, sqlx::Error> {
+        self.pool.acquire().await
+    }
 }
 
 /// The database. Cloning shares its connections.
@@ -192,6 +210,7 @@ impl Store {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(BUSY_TIMEOUT)
+            .statement_cache_capacity(SQLITE_STATEMENTS_MAX)
             .pragma("cache_size", SQLITE_CACHE)
             .pragma("wal_autocheckpoint", SQLITE_CHECKPOINT_PAGES)
             .foreign_keys(true);
@@ -204,16 +223,21 @@ impl Store {
             .test_before_acquire(false)
             .connect_with(options)
             .await?;
-        Ok(Self(Arc::new(Backend::Sqlite { pool, writer: Arc::new(Mutex::new(())) })))
+        Ok(Self(Arc::new(Backend::Sqlite(Box::new(Sqlite {
+            pool,
+            writer: Mutex::new(()),
+            #[cfg(feature = "simulation")]
+            kept: journal::Kept::default(),
+        })))))
     }
 
     async fn assert_durable(&self) -> Result<()> {
-        let Backend::Sqlite { pool, .. } = self.backend() else { return Ok(()) };
-        let journal: String = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(pool).await?;
+        let Backend::Sqlite(sqlite) = self.backend() else { return Ok(()) };
+        let journal: String = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&sqlite.pool).await?;
         if journal != "wal" && journal != "memory" {
             return Err(StoreError::NotDurable { pragma: "journal_mode", wanted: "wal", found: journal });
         }
-        let synchronous: i64 = sqlx::query_scalar("PRAGMA synchronous").fetch_one(pool).await?;
+        let synchronous: i64 = sqlx::query_scalar("PRAGMA synchronous").fetch_one(&sqlite.pool).await?;
         if synchronous < 2 {
             let found = synchronous.to_string();
             return Err(StoreError::NotDurable { pragma: "synchronous", wanted: "FULL", found });
@@ -225,7 +249,7 @@ impl Store {
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self.backend() {
-            Backend::Sqlite { .. } => "sqlite",
+            Backend::Sqlite(_) => "sqlite",
             Backend::Postgres(_) => "postgres",
         }
     }
@@ -233,7 +257,11 @@ impl Store {
     /// Closes all connections; SQLite checkpoints its log.
     pub async fn close(&self) {
         match self.backend() {
-            Backend::Sqlite { pool, .. } => pool.close().await,
+            Backend::Sqlite(sqlite) => {
+                #[cfg(feature = "simulation")]
+                sqlite.kept.give_back().await;
+                sqlite.pool.close().await;
+            }
             Backend::Postgres(pool) => pool.close().await,
         }
     }
@@ -244,7 +272,7 @@ impl Store {
 
     fn text(&self, sql: sql::Sql) -> &'static str {
         match self.backend() {
-            Backend::Sqlite { .. } => sql.sqlite,
+            Backend::Sqlite(_) => sql.sqlite,
             Backend::Postgres(_) => sql.postgres,
         }
     }

@@ -6,7 +6,7 @@ use sqlx::FromRow;
 use uuid::Uuid;
 
 use super::charges::json;
-use super::sql::{Sql, batch, in_tx, on_db};
+use super::sql::{Sql, alone, batch, on_db};
 use super::{Result, Store};
 use crate::billing::apply::Effect;
 use crate::billing::charge::Charge;
@@ -144,7 +144,7 @@ pub struct OutboxItem {
     pub payload: String,
     /// How often it was tried.
     pub tries: i64,
-    /// How often the mail server's answer was lost.
+    /// How many sendings may have left without anybody knowing what came of them.
     pub unknowns: i64,
     /// When it was promised.
     pub created_at: Timestamp,
@@ -179,6 +179,18 @@ batch! {
     "WHERE 1 = 1 ON CONFLICT DO NOTHING"
 }
 pub(super) const INSERT_OUTBOX: Sql = INSERT;
+
+batch! {
+    MARK_LEAVING = "UPDATE outbox SET unknowns = unknowns + 1 WHERE state = 'pending' AND lease_owner = $2 AND wake_at > $3 \
+        AND id IN (SELECT r.id FROM",
+    (id TEXT),
+    ") RETURNING id"
+}
+
+#[derive(Serialize)]
+struct Leaving {
+    id: Uuid,
+}
 
 macro_rules! claimable {
     ($open:literal, $close:literal) => {
@@ -238,7 +250,7 @@ impl Store {
     /// [`super::StoreError::Database`].
     pub async fn promise(&self, promises: &[OutboxInsert]) -> Result<()> {
         let (sql, rows) = (self.text(INSERT), json(&promises));
-        in_tx!(self, tx => { sqlx::query(sql).bind(&rows).execute(tx).await?; });
+        alone!(self, db => { sqlx::query(sql).bind(&rows).execute(db).await?; });
         Ok(())
     }
 
@@ -254,13 +266,13 @@ impl Store {
         limit: usize,
     ) -> Result<Vec<OutboxItem>> {
         let sql = self.text(CLAIM);
-        let rows: Vec<Row> = in_tx!(self, tx => {
+        let rows: Vec<Row> = alone!(self, db => {
             sqlx::query_as(sql)
                 .bind(owner)
                 .bind(lease_until.as_second())
                 .bind(now.as_second())
                 .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-                .fetch_all(tx)
+                .fetch_all(db)
                 .await?
         });
         let mut items: Vec<OutboxItem> = rows.into_iter().filter_map(|row| row.read(lease_until)).collect();
@@ -268,18 +280,31 @@ impl Store {
         Ok(items)
     }
 
-    /// Records what came of a promise.
+    /// Marks mails that are about to leave: whatever happens now, they may have. Returns those still leased.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Database`].
+    pub async fn mark_leaving(&self, ids: &[Uuid], owner: &str, now: Timestamp) -> Result<Vec<Uuid>> {
+        let (sql, rows) =
+            (self.text(MARK_LEAVING), json(&ids.iter().map(|id| Leaving { id: *id }).collect::<Vec<_>>()));
+        let marked: Vec<String> = alone!(self, db => {
+            sqlx::query_scalar(sql).bind(&rows).bind(owner).bind(now.as_second()).fetch_all(db).await?
+        });
+        Ok(marked.iter().filter_map(|id| id.parse().ok()).collect())
+    }
+
+    /// Records what came of a promise, and so of its mark.
     ///
     /// # Errors
     /// [`super::StoreError::Database`].
     pub async fn finish_outbox(
         &self,
-        id: Uuid,
+        item: &OutboxItem,
         owner: &str,
         result: &OutboxResult,
         now: Timestamp,
     ) -> Result<()> {
-        const FINISH: &str = "UPDATE outbox SET state = $3, error = $4, wake_at = $5, done_at = $6, unknowns = unknowns + $7, \
+        const FINISH: &str = "UPDATE outbox SET state = $3, error = $4, wake_at = $5, done_at = $6, unknowns = $7, \
             lease_owner = NULL WHERE id = $1 AND lease_owner = $2 AND state = 'pending'";
         let (state, error, wake, maybe) = match result {
             OutboxResult::Done => ("done", None, None, false),
@@ -292,13 +317,13 @@ impl Store {
         let done_at = wake.is_none().then(|| now.as_second());
         on_db!(self, db => {
             sqlx::query(FINISH)
-                .bind(id.to_string())
+                .bind(item.id.to_string())
                 .bind(owner)
                 .bind(state)
                 .bind(error)
                 .bind(wake)
                 .bind(done_at)
-                .bind(i64::from(maybe))
+                .bind(item.unknowns + i64::from(maybe))
                 .execute(db)
                 .await?;
         });

@@ -88,7 +88,7 @@ impl Store {
             "SELECT COUNT(*) FROM spending WHERE day >= $1 AND day < $2 AND currency = '' AND attempts > 0";
         let today = day(now);
         let (rows, count): (Vec<Row>, i64) = on_db!(self, db => {
-            let rows = sqlx::query_as(BUSIEST).bind(today - days).bind(today).fetch_all(db).await?;
+            let rows = sqlx::query_as(BUSIEST).bind(today - days).bind(today).fetch_all(&mut *db).await?;
             (rows, sqlx::query_scalar(DAYS).bind(today - days).bind(today).fetch_one(db).await?)
         });
         Ok((spent(rows), count.unsigned_abs()))

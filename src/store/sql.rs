@@ -38,13 +38,15 @@ pub(super) use batch;
 macro_rules! on_db {
     ($store:expr, $db:ident => $body:expr) => {
         match $store.backend() {
-            $crate::store::Backend::Sqlite { pool, .. } => {
+            $crate::store::Backend::Sqlite(sqlite) => {
                 $crate::failpoint::in_database!();
-                let $db = pool;
+                let mut connection = sqlite.connection().await?;
+                let $db = &mut *connection;
                 $body
             }
             $crate::store::Backend::Postgres(pool) => {
-                let $db = pool;
+                let mut connection = pool.acquire().await?;
+                let $db = &mut *connection;
                 $body
             }
         }
@@ -59,11 +61,13 @@ pub(super) use on_db;
 macro_rules! in_tx {
     ($store:expr, $tx:ident => $body:block) => {
         match $store.backend() {
-            $crate::store::Backend::Sqlite { pool, writer } => {
+            $crate::store::Backend::Sqlite(sqlite) => {
                 $crate::failpoint::in_database!();
-                let _writing = writer.lock().await;
+                let _writing = sqlite.writer.lock().await;
                 $crate::store::sql::hindered("begin")?;
-                let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
+                let mut connection = sqlite.connection().await?;
+                let mut transaction =
+                    sqlx::Connection::begin_with(&mut *connection, "BEGIN IMMEDIATE").await?;
                 let value = {
                     let $tx = &mut *transaction;
                     $body
@@ -85,6 +89,32 @@ macro_rules! in_tx {
     };
 }
 pub(super) use in_tx;
+
+/// Runs one writing statement, which is a transaction of its own: `alone!(store, db => query.execute(db).await?)`.
+///
+/// Differs: writers of SQLite queue as in [`in_tx`], and need neither BEGIN nor COMMIT for this.
+macro_rules! alone {
+    ($store:expr, $db:ident => $body:expr) => {
+        match $store.backend() {
+            $crate::store::Backend::Sqlite(sqlite) => {
+                $crate::failpoint::in_database!();
+                let _writing = sqlite.writer.lock().await;
+                $crate::store::sql::hindered("begin")?;
+                let mut connection = sqlite.connection().await?;
+                let $db = &mut *connection;
+                let value = $body;
+                $crate::store::sql::hindered("committed")?;
+                value
+            }
+            $crate::store::Backend::Postgres(pool) => {
+                let mut connection = pool.acquire().await?;
+                let $db = &mut *connection;
+                $body
+            }
+        }
+    };
+}
+pub(super) use alone;
 
 /// A simulation may let the database be busy, or lose the answer to a commit.
 #[inline]

@@ -1,5 +1,7 @@
 //! What a decline means decides what the machine does, and what the customer hears.
 
+use std::time::Duration;
+
 use recurd::billing::charge::State;
 use recurd::billing::dunning::Action;
 
@@ -160,4 +162,19 @@ async fn a_pending_payment_that_fails_is_a_decline() {
     scene.days(4).await;
     assert_eq!((scene.state().await.as_str(), scene.times_collected()), ("paid", 1));
     scene.agree().await;
+}
+
+#[tokio::test]
+async fn a_retry_that_the_card_networks_put_off_says_until_when() {
+    let (scene, ann) = Scene::ann("pm_card_visa").await;
+    // The retry of the first is planned for ten o'clock on this day.
+    scene.person("ann", "pm_card_visa", "basic", "2026-01-08T09:30:00Z").await;
+    scene.world.sandbox.script_card(&ann.card, "insufficient_funds, insufficient_funds, ok, ok").unwrap();
+    scene.until("2026-01-08T10:30:00Z", Duration::from_secs(1800)).await;
+    let first = scene.charges().await.remove(0);
+    let State::PastDue { next } = first.charge.state else { panic!("{:?}", first.charge) };
+    assert!(next.at > scene.now(), "{next:?}");
+    assert_eq!(scene.tries().len(), 2, "{:?}", scene.story());
+    scene.until(&next.at.to_string(), Duration::from_secs(1800)).await;
+    assert_eq!(scene.times_collected(), 1, "{:?}", scene.story());
 }

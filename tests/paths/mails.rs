@@ -50,6 +50,25 @@ async fn a_mail_whose_answer_is_lost_twice_is_not_sent_a_third_time() {
 }
 
 #[tokio::test]
+async fn a_mail_whose_sender_dies_again_and_again_arrives_twice_at_most() {
+    let (scene, _) = Scene::scripted("expired_card").await;
+    scene.world.clock.set(DUE.parse().unwrap());
+    scene.run(&[Job::Materialize, Job::Collect]).await;
+    let dies = "CREATE TRIGGER dies BEFORE UPDATE ON outbox WHEN NEW.lease_owner IS NULL \
+        BEGIN SELECT RAISE(ABORT, 'the worker dies before it can say what became of the mail'); END";
+    scene.execute(dies).await;
+    for hour in 1..9 {
+        scene.world.clock.set(scene.now() + jiff::SignedDuration::from_hours(hour));
+        assert!(scene.world.ctx.run_once(Job::Notify, 500).await.is_err());
+    }
+    assert_eq!(scene.letters(), ["failed", "failed"]);
+    scene.execute("DROP TRIGGER dies").await;
+    let report = scene.days(1).await;
+    assert_eq!(scene.letters().len(), 2);
+    assert!(report.problems.iter().any(|one| one.contains("perhaps sent")), "{:?}", report.problems);
+}
+
+#[tokio::test]
 async fn an_address_that_takes_no_mail_is_tried_once_and_told_to_the_operator() {
     let (scene, _) = Scene::scripted("expired_card").await;
     scene.mails.fail_next(Fault::Permanent);

@@ -321,9 +321,17 @@ impl Scene {
 
     /// What a query for one number answers.
     pub async fn number(&self, sql: &'static str) -> i64 {
+        sqlx::query_scalar(sql).fetch_one(&self.rows().await).await.unwrap()
+    }
+
+    /// What somebody does to the rows behind our back.
+    pub async fn execute(&self, sql: &'static str) {
+        sqlx::query(sql).execute(&self.rows().await).await.unwrap();
+    }
+
+    async fn rows(&self) -> sqlx::SqlitePool {
         let url = format!("sqlite://{}", self.dir.join("recurd.db").display());
-        let pool = sqlx::SqlitePool::connect(&url).await.unwrap();
-        sqlx::query_scalar(sql).fetch_one(&pool).await.unwrap()
+        sqlx::SqlitePool::connect(&url).await.unwrap()
     }
 
     // ---- what people do ----

@@ -1,7 +1,6 @@
 //! Promises to act and Stripe's events: stored once, taken by one worker, kept or tried again.
 
-use recurd::store::{OutboxInsert, OutboxKind, OutboxResult, Store};
-use uuid::Uuid;
+use recurd::store::{OutboxInsert, OutboxItem, OutboxKind, OutboxResult, Store};
 
 use crate::*;
 
@@ -9,9 +8,8 @@ fn mail(customer: u32, step: &str, template: &str, now: i64) -> OutboxInsert {
     OutboxInsert::mail("subject".into(), step, customer_id(customer), template, "{}".into(), at(now))
 }
 
-async fn claim(store: &Store, owner: &str, now: i64) -> Vec<Uuid> {
-    let items = store.claim_outbox(owner, at(now), at(now + HOUR), 10).await.unwrap();
-    items.iter().map(|item| item.id).collect()
+async fn claim(store: &Store, owner: &str, now: i64) -> Vec<OutboxItem> {
+    store.claim_outbox(owner, at(now), at(now + HOUR), 10).await.unwrap()
 }
 
 on_both! {
@@ -33,10 +31,11 @@ on_both! {
         let mine = claim(&db.store, "me", 5).await;
         assert_eq!(mine.len(), 1);
         assert!(claim(&db.store, "you", 5 + HOUR - 1).await.is_empty());
-        assert_eq!(claim(&db.store, "you", 5 + HOUR).await, mine, "the same id, hence the same Message-ID");
-        db.store.finish_outbox(mine[0], "me", &OutboxResult::Done, at(9)).await.unwrap();
+        let yours = claim(&db.store, "you", 5 + HOUR).await;
+        assert_eq!(yours[0].id, mine[0].id, "the same id, hence the same Message-ID");
+        db.store.finish_outbox(&mine[0], "me", &OutboxResult::Done, at(9)).await.unwrap();
         assert_eq!(db.number("SELECT COUNT(*) FROM outbox WHERE state = 'pending'").await, 1, "not mine any more");
-        db.store.finish_outbox(mine[0], "you", &OutboxResult::Done, at(9)).await.unwrap();
+        db.store.finish_outbox(&yours[0], "you", &OutboxResult::Done, at(9)).await.unwrap();
         assert_eq!(db.number("SELECT COUNT(*) FROM outbox WHERE state = 'done' AND done_at = 9").await, 1);
         assert!(claim(&db.store, "me", 99_999).await.is_empty());
         let again = OutboxInsert::alarm("s".into(), "one", "text".into(), at(5));
@@ -47,17 +46,35 @@ on_both! {
     async fn a_promise_that_waits_counts_the_answers_that_were_lost(db: Db) {
         db.store.promise(&[OutboxInsert::alarm("s".into(), "one", "text".into(), at(0))]).await.unwrap();
         for (now, maybe_sent, unknowns) in [(0, true, 1), (100, false, 1), (200, true, 2)] {
-            let id = claim(&db.store, "me", now).await[0];
+            let item = claim(&db.store, "me", now).await.remove(0);
             let later = OutboxResult::Later { at: at(now + 100), why: "busy".into(), maybe_sent };
-            db.store.finish_outbox(id, "me", &later, at(now)).await.unwrap();
+            db.store.finish_outbox(&item, "me", &later, at(now)).await.unwrap();
             assert!(claim(&db.store, "me", now + 99).await.is_empty());
             assert_eq!(db.number("SELECT unknowns FROM outbox").await, unknowns);
         }
         let item = db.store.claim_outbox("me", at(300), at(999), 10).await.unwrap().remove(0);
         assert_eq!((item.tries, item.unknowns), (4, 2));
         assert_eq!(db.store.outbox_backlog().await.unwrap(), (1, Some(at(0))));
-        db.store.finish_outbox(item.id, "me", &OutboxResult::Failed("no".into()), at(300)).await.unwrap();
+        db.store.finish_outbox(&item, "me", &OutboxResult::Failed("no".into()), at(300)).await.unwrap();
         assert_eq!(db.store.outbox_backlog().await.unwrap(), (0, None));
+    }
+
+    async fn a_mail_that_is_about_to_leave_is_marked_by_who_holds_the_lease(db: Db) {
+        let alarms = ["one", "two"].map(|step| OutboxInsert::alarm("s".into(), step, "text".into(), at(0)));
+        db.store.promise(&alarms).await.unwrap();
+        let mine = claim(&db.store, "me", 0).await;
+        let ids = [mine[0].id, mine[1].id];
+        assert!(db.store.mark_leaving(&ids, "you", at(5)).await.unwrap().is_empty(), "not yours");
+        assert!(db.store.mark_leaving(&ids, "me", at(HOUR)).await.unwrap().is_empty(), "the lease is over");
+        assert_eq!(db.store.mark_leaving(&ids[..1], "me", at(5)).await.unwrap(), ids[..1]);
+        let later = OutboxResult::Later { at: at(100), why: "451".into(), maybe_sent: false };
+        db.store.finish_outbox(&mine[1], "me", &later, at(6)).await.unwrap();
+        let next = claim(&db.store, "you", HOUR).await;
+        let unknowns: Vec<_> = next.iter().map(|item| (item.id == ids[0], item.unknowns)).collect();
+        assert_eq!(unknowns, [(true, 1), (false, 0)], "who died after the mark may have sent it");
+        db.store.mark_leaving(&[next[0].id], "you", at(HOUR + 1)).await.unwrap();
+        db.store.finish_outbox(&next[0], "you", &later, at(HOUR + 2)).await.unwrap();
+        assert_eq!(db.number("SELECT MAX(unknowns) FROM outbox").await, 1, "a refused mail did not leave");
     }
 
     async fn dunning_mails_that_left_are_counted_and_no_others(db: Db) {
@@ -71,9 +88,9 @@ on_both! {
         ];
         for (number, (customer, template, result)) in mails.into_iter().enumerate() {
             db.store.promise(&[mail(customer, &number.to_string(), template, 0)]).await.unwrap();
-            let id = claim(&db.store, "me", 0).await[0];
+            let item = claim(&db.store, "me", 0).await.remove(0);
             let done = at(100 + i64::try_from(number).unwrap());
-            db.store.finish_outbox(id, "me", &result, done).await.unwrap();
+            db.store.finish_outbox(&item, "me", &result, done).await.unwrap();
         }
         let since = async |customer, secs| db.store.mails_since(customer_id(customer), at(secs)).await.unwrap();
         assert_eq!((since(0, 99).await, since(0, 100).await, since(0, 101).await), (2, 1, 0));

@@ -161,7 +161,7 @@ fn missing(step: &mut Step, attempt: Attempt, now: Timestamp) -> Result<(), Refu
         return Ok(());
     }
     let sent = Sent { misses: sent.misses + 1, last_at: now, ..sent };
-    match miss(&sent, now) {
+    match miss(&sent, attempt.operation, now) {
         Miss::AskAgain => {
             set_phase(&mut step.charge, Phase::Unknown(sent), now);
             Ok(())

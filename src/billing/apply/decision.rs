@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 
 use super::verdict::climb;
-use super::{Effect, Policy, Refused, Step, planned};
-use crate::billing::charge::{Charge, CollectorKind, End, Phase, State};
+use super::{Effect, FORBIDDEN_PAUSE_SECS, Policy, Refused, Step, later, planned};
+use crate::billing::charge::{Attempt, Charge, CollectorKind, End, Phase, State};
 use crate::billing::dunning::{Action, MailKind, Next, on_remind};
 
 pub(super) fn step_due(step: &mut Step, policy: &Policy<'_>, now: Timestamp) -> Result<(), Refused> {
@@ -89,6 +89,31 @@ pub(super) fn collect_now(charge: &mut Charge, now: Timestamp) -> Result<(), Ref
         | State::Canceled { .. }
         | State::Settled { .. }) => return Err(Refused::OutOfPlace(other.as_str())),
     };
+    Ok(())
+}
+
+/// Who looks at the charge sees when it is really tried again.
+pub(super) fn not_yet(
+    charge: &mut Charge,
+    allowed: Option<Timestamp>,
+    now: Timestamp,
+) -> Result<(), Refused> {
+    let name = charge.state.as_str();
+    match (&mut charge.state, allowed) {
+        (State::PastDue { next: next @ Next { action: Action::Collect, .. } }, Some(at)) => next.at = at,
+        (State::Collecting { attempt: Attempt { phase: Phase::Prepared { not_before }, .. } }, Some(at)) => {
+            *not_before = at;
+        }
+        (
+            State::PastDue { next: Next { action: Action::Collect, .. } }
+            | State::Collecting { attempt: Attempt { phase: Phase::Prepared { .. }, .. } },
+            None,
+        ) if charge.dunning.is_some() => {
+            let next = Next { at: later(now, FORBIDDEN_PAUSE_SECS), action: Action::Remind };
+            charge.state = State::PastDue { next };
+        }
+        _ => return Err(Refused::OutOfPlace(name)),
+    }
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 mod stories;
 mod table;
 mod words;
+mod workers;
 mod world;
 
 use super::*;

@@ -92,10 +92,20 @@ fn a_first_sending_that_never_left_is_written_down_again() {
 }
 
 #[test]
+fn a_retry_that_was_written_down_waits_for_the_card_networks_too() {
+    let declined = scene().sent().then(answer(1, Outcome::Declined(decline("insufficient_funds"))));
+    let prepared = declined.after(DAY).then(Event::Begin);
+    let later = prepared.clone().then(Event::NotYet { allowed: Some(at(3 * DAY)) });
+    assert_eq!(later.charge.open_attempt().unwrap().phase, Phase::Prepared { not_before: at(3 * DAY) });
+    let never = prepared.then(Event::NotYet { allowed: None });
+    assert_eq!((never.state(), never.charge.open_attempt()), ("past_due", None));
+}
+
+#[test]
 fn two_empty_readings_prove_an_attempt_void_only_an_hour_apart() {
     let gap = i64::try_from(MISS_GAP.as_secs()).unwrap();
     let missing = || answer(1, Outcome::Missing);
-    let scene = scene().sent().then(answer(1, Outcome::Unknown { poisoned: false })).after(MINUTE);
+    let scene = scene().sent().then(answer(1, Outcome::Unknown { poisoned: false })).after(3 * DAY);
     let scene = scene.then(missing()).after(gap - 1).then(missing());
     assert_eq!(
         (scene.state(), scene.sent_facts().misses),
@@ -113,7 +123,7 @@ fn a_cancel_does_not_shorten_the_wait_for_a_lost_answer() {
     let missing = || answer(1, Outcome::Missing);
     let scene =
         scene().sent().then(answer(1, Outcome::Unknown { poisoned: false })).then(Event::Stop(End::Canceled));
-    let scene = scene.then(missing()).after(MINUTE).then(missing());
+    let scene = scene.after(3 * DAY).then(missing()).after(MINUTE).then(missing());
     assert_eq!(scene.state(), "closing");
     let (_, wakes) = scene.charge.wake().unwrap();
     let scene = Scene { now: wakes.as_second(), ..scene };

@@ -169,6 +169,8 @@ fn events(world: &World) -> Vec<Event> {
         Event::Stop(End::Uncollectible),
         Event::Stop(End::PaidOutside),
         Event::CollectNow,
+        Event::NotYet { allowed: Some(later(now, 86_400)) },
+        Event::NotYet { allowed: None },
         Event::Review("somebody asked".into()),
     ];
     if !may_have_left(charge) {
@@ -259,7 +261,11 @@ fn keep(books: &mut Books, world: &World, event: &Event, step: &Step) {
             (books.ended, books.last) = (false, None);
             books.alive = books.alive.filter(|_| after.open_attempt().is_some() || named(after));
         }
-        Event::Begin | Event::LinkOpened { .. } | Event::StepDue | Event::Review(_) => {}
+        Event::Begin
+        | Event::LinkOpened { .. }
+        | Event::StepDue
+        | Event::NotYet { .. }
+        | Event::Review(_) => {}
     }
 }
 
