@@ -11,11 +11,11 @@ CREATE TABLE instance (
     halted_at       BIGINT,
     halted_why      TEXT,
     cleared_at      BIGINT,
-    -- The witness: a customer in Stripe whose metadata hold the newest nonce. A database that knows neither it nor ...
+    -- The witness: a customer in Stripe whose metadata hold the newest nonce. A database that does not know what the ...
     witness         TEXT,
     nonce           TEXT,
-    -- ... the one before is older than Stripe, or one of two copies.
-    nonce_before    TEXT,
+    -- ... witness shows is older than Stripe, or one of two copies. These came before, the newest first.
+    nonces_before   TEXT NOT NULL DEFAULT '',
     nonce_at        BIGINT,
     -- Since when Stripe may know more than this database; empty: it does not.
     behind_since    BIGINT,

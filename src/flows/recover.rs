@@ -195,7 +195,7 @@ pub async fn carry_out(ctx: &Ctx, agreed: &str, who: &str, progress: impl Fn(u64
     report.count_many("mails_dropped", dropped);
     failpoint!("recovered");
     if let Some(witness) = &witness {
-        witness::show(ctx, witness, &nonce).await?;
+        witness::show(ctx, witness, &nonce, ctx.now()).await?;
     }
     ctx.store.audit(who, "recover", "instance", &format!("plan {agreed}"), now).await?;
     Ok(report)

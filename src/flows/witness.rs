@@ -1,14 +1,14 @@
 //! The witness outside the database: how a restored backup, or a second copy, finds out that it is one.
 //!
 //! ```text
-//! each hour   read the witness, then the database: the witness shows its newest nonce, or the one before?
-//!             yes   commit a new nonce, then show it
-//!             no    halt; only `recurd recover` lets charging go on
+//! each hour   read the witness, then the database: does it know the nonce that the witness shows?
+//!             the newest   commit a new nonce, then show it
+//!             an older one show the newest: somebody died, or was slow, between the two
+//!             no           halt; only `recurd recover` lets charging go on
 //! ```
 //!
 //! The witness is a customer at Stripe made for this: it survives the loss of the machine, and belongs to the account
-//! that is charged. Who dies between the two writes leaves the nonce before it there, which is why two are taken as
-//! agreement. What an hour hides, idempotency keys cover: they are good for 20 hours.
+//! that is charged. What an hour hides, idempotency keys cover: they are good for 20 hours.
 
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 
@@ -26,6 +26,8 @@ const AGREED_SECS: i64 = 3600;
 const NONCE: &str = "recurd_nonce";
 /// How much longer ago than the newest nonce a recovery looks.
 const MARGIN: SignedDuration = SignedDuration::from_hours(1);
+/// A nonce is shown within this time of its commit or not at all; the next look makes up for it.
+const SHOW_WITHIN: SignedDuration = SignedDuration::from_secs(60);
 /// Who halts in the audit trail.
 const SELF: &str = "recurd";
 
@@ -114,12 +116,16 @@ async fn compare(ctx: &Ctx, witness: &str) -> Result<Option<String>> {
         let new = crate::chance::uuid().simple().to_string();
         if ctx.store.next_nonce(known.nonce.as_deref(), &new, now).await? {
             failpoint!("nonce committed");
-            show(ctx, witness, &new).await?;
+            show(ctx, witness, &new, now).await?;
         }
         return Ok(None);
     }
-    if let Some(nonce) = known.nonce.as_deref().filter(|_| shown == known.nonce_before) {
-        show(ctx, witness, nonce).await?;
+    // Somebody died before the newest was shown, or was slow and showed an older one.
+    let mut before = known.nonces_before.split_whitespace();
+    let is_known =
+        shown.as_deref().map_or(before.clone().next().is_none(), |shown| before.any(|one| one == shown));
+    if let Some(nonce) = known.nonce.as_deref().filter(|_| is_known) {
+        show(ctx, witness, nonce, now).await?;
         return Ok(None);
     }
     let since = known.nonce_at.unwrap_or(known.created_at);
@@ -145,11 +151,13 @@ pub(super) async fn shown(ctx: &Ctx, witness: &str) -> Result<Option<String>> {
     Ok(customer.active().and_then(|one| one.metadata.get(NONCE).cloned()).filter(|one| !one.is_empty()))
 }
 
-/// Shows a nonce that is committed.
-pub(super) async fn show(ctx: &Ctx, witness: &str, nonce: &str) -> Result<()> {
+/// Shows a nonce that was the newest at an instant; not much later, since by then there may be a newer one.
+pub(super) async fn show(ctx: &Ctx, witness: &str, nonce: &str, newest_at: Timestamp) -> Result<()> {
     let body = CustomerFields { metadata: &[(NONCE, nonce)], ..CustomerFields::default() }.encode();
-    let key = format!("recurd:{}:witness:{nonce}", ctx.instance);
-    ctx.stripe.update_customer(witness, body, &key).await?;
+    // Another key each time: Stripe must write it again, not say again that it did.
+    let key = format!("recurd:{}:witness:{nonce}:{}", ctx.instance, newest_at.as_second());
+    let client = ctx.stripe.not_after(newest_at.checked_add(SHOW_WITHIN).unwrap_or(newest_at));
+    client.update_customer(witness, body, &key).await?;
     Ok(())
 }
 

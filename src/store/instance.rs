@@ -31,8 +31,8 @@ pub struct Instance {
     pub witness: Option<String>,
     /// The newest nonce.
     pub nonce: Option<String>,
-    /// The one before.
-    pub nonce_before: Option<String>,
+    /// Those before, the newest first, with spaces between them.
+    pub nonces_before: String,
     /// Since when the nonce is the newest.
     pub nonce_at: Option<Timestamp>,
     /// Since when Stripe may know more than this database, while it was not recovered.
@@ -52,7 +52,7 @@ struct Row {
     created_at: i64,
     witness: Option<String>,
     nonce: Option<String>,
-    nonce_before: Option<String>,
+    nonces_before: String,
     nonce_at: Option<i64>,
     behind_since: Option<i64>,
     recoveries: i64,
@@ -98,7 +98,7 @@ impl Store {
     pub async fn instance(&self, now: Timestamp) -> Result<Instance> {
         const CREATE: &str = "INSERT INTO instance (singleton, id, created_at, heartbeat_at) VALUES (1, $1, $2, $2) ON CONFLICT DO NOTHING";
         const READ: &str = "SELECT id, stripe_account, mode, heartbeat_at, halted_why, cleared_at, created_at, witness, \
-            nonce, nonce_before, nonce_at, behind_since, recoveries FROM instance WHERE singleton = 1";
+            nonce, nonces_before, nonce_at, behind_since, recoveries FROM instance WHERE singleton = 1";
         let row: Row = match on_db!(self, db => sqlx::query_as(READ).fetch_optional(db).await?) {
             Some(row) => row,
             None => {
@@ -120,7 +120,7 @@ impl Store {
             created_at: instant(row.created_at).ok_or_else(wrong)?,
             witness: row.witness,
             nonce: row.nonce,
-            nonce_before: row.nonce_before,
+            nonces_before: row.nonces_before,
             nonce_at: row.nonce_at.and_then(instant),
             behind_since: row.behind_since.and_then(instant),
             recoveries: u32::try_from(row.recoveries).unwrap_or(0),

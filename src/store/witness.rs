@@ -42,8 +42,8 @@ impl Store {
     /// # Errors
     /// [`super::StoreError::Database`].
     pub async fn next_nonce(&self, was: Option<&str>, new: &str, now: Timestamp) -> Result<bool> {
-        const NEXT: &str = "UPDATE instance SET nonce_before = nonce, nonce = $2, nonce_at = $3 \
-            WHERE COALESCE(nonce, '') = $1 AND behind_since IS NULL";
+        const NEXT: &str = "UPDATE instance SET nonces_before = substr(COALESCE(nonce, '') || ' ' || nonces_before, 1, 2048), nonce = $2, \
+            nonce_at = $3 WHERE COALESCE(nonce, '') = $1 AND behind_since IS NULL";
         let changed = on_db!(self, db => {
             sqlx::query(NEXT)
                 .bind(was.unwrap_or_default())
@@ -75,11 +75,11 @@ impl Store {
     /// [`super::StoreError::Database`].
     pub async fn recovered(&self, seen: Option<&str>, nonce: &str, now: Timestamp) -> Result<(bool, u64)> {
         const DONE: &str = "UPDATE instance SET behind_since = NULL, halted_at = NULL, halted_why = NULL, cleared_at = $3, \
-            nonce_before = $1, nonce = $2, nonce_at = $3, recoveries = recoveries + 1 WHERE behind_since IS NOT NULL";
+            nonces_before = substr($1 || ' ' || nonces_before, 1, 2048), nonce = $2, nonce_at = $3, recoveries = recoveries + 1 WHERE behind_since IS NOT NULL";
         const DROP: &str = "UPDATE outbox SET state = 'dropped', error = 'perhaps sent before the database was restored', \
             wake_at = NULL, lease_owner = NULL, done_at = $1 WHERE state = 'pending' AND kind = 'mail'";
         Ok(in_tx!(self, tx => {
-            let done = sqlx::query(DONE).bind(seen).bind(nonce).bind(now.as_second()).execute(&mut *tx).await?;
+            let done = sqlx::query(DONE).bind(seen.unwrap_or_default()).bind(nonce).bind(now.as_second()).execute(&mut *tx).await?;
             let was_behind = done.rows_affected() > 0;
             let mut dropped = 0;
             if was_behind {
