@@ -13,9 +13,8 @@ help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
 .PHONY: test
-test: lint ## everything: set-up, formatting, clippy, all tests on both databases, the simulator over 500 seeds
+test: lint ## everything: set-up, formatting, clippy, all tests on both databases
 	@$(TEST_ENV) $(MAKE) --no-print-directory unit
-	@$(MAKE) --no-print-directory simulation
 
 .PHONY: lint
 lint: ## formatting and clippy, warnings denied

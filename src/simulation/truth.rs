@@ -151,6 +151,13 @@ impl Truth {
         }
     }
 
+    /// The first use of a key was none after all.
+    pub fn unused(&mut self, key: &str) {
+        if self.keys.get(key).is_some_and(|known| known.3 == 1) {
+            self.keys.remove(key);
+        }
+    }
+
     /// PaymentIntents of a charge that took its money.
     #[must_use]
     pub fn succeeded(&self, charge: &str) -> Vec<&PaymentIntentRow> {

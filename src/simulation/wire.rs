@@ -39,6 +39,10 @@ impl Transport for Wire {
         }
         let outcome = stage::with(|stage| {
             let outcome = stage.sandbox.handle(&to_sandbox(&request, fault.as_deref()));
+            if fault.as_deref().is_some_and(|fault| fault.starts_with("429")) {
+                // Answered before Stripe looks at the key: not a use of it.
+                stage.truth.unused(request.idempotency_key().unwrap_or_default());
+            }
             let line = format!("  {} {} -> {}", request.method, request.path, shown(&outcome));
             stage.stir(&line);
             stage.note(|| line);
