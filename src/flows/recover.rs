@@ -163,10 +163,6 @@ pub async fn carry_out(ctx: &Ctx, agreed: &str, who: &str, progress: impl Fn(u64
         )));
     }
     let mut report = Report::default();
-    for id in &plan.canceled {
-        manage::cancel(ctx, *id, who, "canceled before the database was restored").await?;
-        report.count("canceled");
-    }
     for id in plan.charges.keys() {
         let Some(claimed) = ctx.store.claim_charge(*id, &ctx.worker, ctx.now(), ctx.lease_until()).await?
         else {
@@ -179,6 +175,11 @@ pub async fn carry_out(ctx: &Ctx, agreed: &str, who: &str, progress: impl Fn(u64
             _ => reconcile::reconcile(ctx, &claimed, &mut report).await?,
         }
         failpoint!("recovered one");
+    }
+    // Last, so that what was paid before the cancellation is booked as paid.
+    for id in &plan.canceled {
+        manage::cancel(ctx, *id, who, "canceled before the database was restored").await?;
+        report.count("canceled");
     }
     let now = ctx.now();
     let known = ctx.store.instance(now).await?;

@@ -24,6 +24,8 @@ use crate::stripe::customers::CustomerFields;
 const AGREED_SECS: i64 = 3600;
 /// The nonce in the witness's metadata.
 const NONCE: &str = "recurd_nonce";
+/// What a witness shows that somebody deleted: no database knows it.
+const DELETED: &str = "(deleted)";
 /// How much longer ago than the newest nonce a recovery looks.
 const MARGIN: SignedDuration = SignedDuration::from_hours(1);
 /// A nonce is shown within this time of its commit or not at all; the next look makes up for it.
@@ -65,7 +67,10 @@ pub(super) async fn look(ctx: &Ctx) -> Result<View> {
     match differs(ctx).await {
         Ok(None) => Ok(View::Agrees),
         Ok(Some(why)) => Ok(View::Differs(why)),
-        Err(FlowError::Stripe(error)) if error.is_auth() => Ok(View::Differs(error.to_string())),
+        // A refusal will be one tomorrow too.
+        Err(FlowError::Stripe(error @ crate::stripe::Error::Rejected(_))) => {
+            Ok(View::Differs(error.to_string()))
+        }
         Err(FlowError::Stripe(error)) => Ok(View::Unseen(error.to_string())),
         Err(error) => Err(error),
     }
@@ -148,7 +153,8 @@ async fn behind(ctx: &Ctx, since: Timestamp, why: String) -> Result<String> {
 /// The nonce that the witness shows.
 pub(super) async fn shown(ctx: &Ctx, witness: &str) -> Result<Option<String>> {
     let customer = ctx.stripe.retrieve_customer(witness).await?.value;
-    Ok(customer.active().and_then(|one| one.metadata.get(NONCE).cloned()).filter(|one| !one.is_empty()))
+    let Some(alive) = customer.active() else { return Ok(Some(DELETED.to_owned())) };
+    Ok(alive.metadata.get(NONCE).filter(|nonce| !nonce.is_empty()).cloned())
 }
 
 /// Shows a nonce that was the newest at an instant; not much later, since by then there may be a newer one.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use recurd::flows::{Ctx, Job, guard, import, manage, recover};
 use recurd::sandbox::Request;
-use recurd::store::Store;
+use recurd::store::{ChargeFilter, Store};
 
 use crate::{Scene, drain};
 
@@ -141,6 +141,29 @@ async fn a_subscription_that_was_canceled_after_the_backup_stays_canceled() {
     assert_eq!(plan.canceled, [gone]);
     scene.days_on(&restored, 2).await;
     assert_eq!(scene.collected(), [1, 1, 1], "only the other one is collected a second time");
+}
+
+#[tokio::test]
+async fn what_was_paid_before_the_cancellation_is_booked_as_paid() {
+    let scene = Scene::new(&["pm_card_visa"]).await;
+    let ctx = &scene.world.ctx;
+    ctx.run_once(Job::Materialize, 100).await.unwrap();
+    scene.back_up();
+    scene.tick().await;
+    let subscription = ctx.store.list_subscriptions(None, 0, 10).await.unwrap().remove(0);
+    manage::cancel(ctx, subscription.subscription_id(), "ana", "moved away").await.unwrap();
+    let restored = scene.on_backup().await;
+    drain(&restored).await;
+    confirm(&restored).await;
+    let charge = restored
+        .store
+        .list_charges(&ChargeFilter { limit: 9, ..ChargeFilter::default() })
+        .await
+        .unwrap()
+        .remove(0);
+    assert_eq!(charge.charge.state.as_str(), "paid");
+    scene.days_on(&restored, 40).await;
+    assert_eq!(scene.collected(), [1]);
 }
 
 #[tokio::test]
