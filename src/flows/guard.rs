@@ -12,8 +12,10 @@ use super::Result;
 use crate::store::Store;
 use crate::stripe::Gate;
 
-/// The audit trail's subject of a halt.
-const INSTANCE: &str = "instance";
+/// The audit trail's subject of a halt and of a recovery.
+pub(super) const INSTANCE: &str = "instance";
+/// Who halts in the audit trail, if no person did.
+pub(super) const SELF: &str = "recurd";
 
 /// The halt as the client sees it: asked before each request that takes money.
 ///
@@ -72,9 +74,14 @@ pub async fn halt(store: &Store, who: &str, why: &str, now: Timestamp) -> Result
     if !store.halt(why, now).await? {
         return Ok(false);
     }
-    tracing::error!(who, "Charging is halted: {why}");
-    store.audit(who, "halt", INSTANCE, why, now).await?;
+    halted(store, who, why, now).await?;
     Ok(true)
+}
+
+/// Says that charging was halted: in the log and in the audit trail.
+pub(super) async fn halted(store: &Store, who: &str, why: &str, now: Timestamp) -> Result<()> {
+    tracing::error!(who, "Charging is halted: {why}");
+    Ok(store.audit(who, "halt", INSTANCE, why, now).await?)
 }
 
 /// Lets charging go on. Whether it was halted, and not because the database is behind Stripe.

@@ -22,8 +22,6 @@ const FORECAST_FROM_DAYS: u64 = 7;
 const SKEW_SECS_MAX: i64 = 120;
 /// A resume allows an unusual day for this long, in seconds.
 const CLEARED_SECS: i64 = 86_400;
-/// Who halts in the audit trail.
-const SELF: &str = "recurd";
 
 /// What one run has done so far, shared by its workers.
 #[derive(Default)]
@@ -63,7 +61,7 @@ pub(super) async fn may_begin(ctx: &Ctx) -> Result<Option<String>> {
     }
     let due = ctx.store.due_today(now).await?;
     let Some(why) = due.surge(&busiest, config.surge, config.surge_from) else { return Ok(None) };
-    guard::halt(&ctx.store, SELF, &why, now).await?;
+    guard::halt(&ctx.store, guard::SELF, &why, now).await?;
     Ok(Some(why))
 }
 
@@ -86,7 +84,7 @@ pub(super) async fn admit(ctx: &Ctx, attempts: &[Settlement], now: Timestamp) ->
 
 /// A limit was met: charging halts, and this run ends.
 pub(super) async fn met(ctx: &Ctx, why: String, report: &mut Report) -> Result<()> {
-    guard::halt(&ctx.store, SELF, &why, ctx.now()).await?;
+    guard::halt(&ctx.store, guard::SELF, &why, ctx.now()).await?;
     report.stopped.get_or_insert(why);
     Ok(())
 }

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::answers::{CHARGE, INSTANCE};
 use super::pay_link::hash;
-use super::{Ctx, FlowError, Report, Result, collect, manage, reconcile, witness};
+use super::{Ctx, FlowError, Report, Result, collect, guard, manage, reconcile, witness};
 use crate::billing::charge::State;
 use crate::billing::ids::{ChargeId, SubscriptionId};
 use crate::stripe::customers::CustomerFields;
@@ -183,21 +183,19 @@ pub async fn carry_out(ctx: &Ctx, agreed: &str, who: &str, progress: impl Fn(u64
     }
     let now = ctx.now();
     let known = ctx.store.instance(now).await?;
-    let witness = match &known.witness {
-        Some(id) if ctx.stripe.retrieve_customer(id).await?.value.active().is_some() => known.witness,
-        _ => witness::make(ctx, known.recoveries).await?,
-    };
-    let seen = match &witness {
-        Some(witness) => witness::shown(ctx, witness).await?,
-        None => None,
-    };
+    let mut witness = known.witness;
+    let mut seen = witness::seen(ctx, witness.as_deref()).await?;
+    if witness.is_none() || seen.as_deref() == Some(witness::DELETED) {
+        witness = witness::make(ctx, known.recoveries).await?;
+        seen = witness::seen(ctx, witness.as_deref()).await?;
+    }
     let nonce = crate::chance::uuid().simple().to_string();
-    let (_, dropped) = ctx.store.recovered(seen.as_deref(), &nonce, now).await?;
+    let dropped = ctx.store.recovered(seen.as_deref(), &nonce, now).await?;
     report.count_many("mails_dropped", dropped);
     failpoint!("recovered");
     if let Some(witness) = &witness {
         witness::show(ctx, witness, &nonce, ctx.now()).await?;
     }
-    ctx.store.audit(who, "recover", "instance", &format!("plan {agreed}"), now).await?;
+    ctx.store.audit(who, "recover", guard::INSTANCE, &format!("plan {agreed}"), now).await?;
     Ok(report)
 }

@@ -25,13 +25,11 @@ const AGREED_SECS: i64 = 3600;
 /// The nonce in the witness's metadata.
 const NONCE: &str = "recurd_nonce";
 /// What a witness shows that somebody deleted: no database knows it.
-const DELETED: &str = "(deleted)";
+pub(super) const DELETED: &str = "(deleted)";
 /// How much longer ago than the newest nonce a recovery looks.
 const MARGIN: SignedDuration = SignedDuration::from_hours(1);
 /// A nonce is shown within this time of its commit or not at all; the next look makes up for it.
 const SHOW_WITHIN: SignedDuration = SignedDuration::from_secs(60);
-/// Who halts in the audit trail.
-const SELF: &str = "recurd";
 
 /// What this process knows of the witness.
 #[derive(Default)]
@@ -145,13 +143,20 @@ async fn behind(ctx: &Ctx, since: Timestamp, why: String) -> Result<String> {
     let now = ctx.now();
     let since = since.checked_sub(MARGIN).unwrap_or(since);
     ctx.store.fall_behind(since, &why, now).await?;
-    tracing::error!("Charging is halted: {why}");
-    ctx.store.audit(SELF, "halt", "instance", &why, now).await?;
+    guard::halted(&ctx.store, guard::SELF, &why, now).await?;
     Ok(why)
 }
 
+/// What the witness shows, if there is one.
+pub(super) async fn seen(ctx: &Ctx, witness: Option<&str>) -> Result<Option<String>> {
+    match witness {
+        Some(witness) => shown(ctx, witness).await,
+        None => Ok(None),
+    }
+}
+
 /// The nonce that the witness shows.
-pub(super) async fn shown(ctx: &Ctx, witness: &str) -> Result<Option<String>> {
+async fn shown(ctx: &Ctx, witness: &str) -> Result<Option<String>> {
     let customer = ctx.stripe.retrieve_customer(witness).await?.value;
     let Some(alive) = customer.active() else { return Ok(Some(DELETED.to_owned())) };
     Ok(alive.metadata.get(NONCE).filter(|nonce| !nonce.is_empty()).cloned())
@@ -215,7 +220,7 @@ async fn not_the_first(ctx: &Ctx, known: &Instance) -> Result<Option<String>> {
                 "Stripe knows charges of another recurd database ({instance}), this one has never charged: restore that \
                  one, or, if both are meant to use this account, `recurd resume`"
             );
-            guard::halt(&ctx.store, SELF, &why, ctx.now()).await?;
+            guard::halt(&ctx.store, guard::SELF, &why, ctx.now()).await?;
             return Ok(Some(why));
         }
         // A database without a witness never collected; a customer may have paid on a page.

@@ -25,7 +25,13 @@ impl Scene {
     async fn on_backup(&self) -> Ctx {
         let file = self.dir.join("backup-recurd.db");
         let store = Store::open(&format!("sqlite://{}", file.display())).await.unwrap();
+        self.on(store).await
+    }
+
+    /// A process on another database.
+    async fn on(&self, store: Store) -> Ctx {
         let ctx = &self.world.ctx;
+        let instance = store.instance(ctx.now()).await.unwrap().id;
         Ctx::new(
             store,
             ctx.stripe.clone(),
@@ -33,7 +39,7 @@ impl Scene {
             ctx.templates.clone(),
             ctx.clock.clone(),
             Arc::clone(&ctx.config),
-            ctx.instance,
+            instance,
             (*ctx.head).clone(),
         )
     }
@@ -188,20 +194,9 @@ async fn an_empty_database_does_not_charge_what_a_lost_one_may_have_charged() {
     let lost = Scene::new(&["pm_card_visa"]).await;
     lost.days(1).await;
     let posts = lost.requests("/v1/payment_intents");
-    let ctx = &lost.world.ctx;
     let store = Store::open(&format!("sqlite://{}", lost.dir.join("new.db").display())).await.unwrap();
     store.migrate().await.unwrap();
-    let instance = store.instance(lost.world.clock.now()).await.unwrap().id;
-    let new = Ctx::new(
-        store,
-        ctx.stripe.clone(),
-        ctx.mailer.clone(),
-        ctx.templates.clone(),
-        ctx.clock.clone(),
-        Arc::clone(&ctx.config),
-        instance,
-        (*ctx.head).clone(),
-    );
+    let new = lost.on(store).await;
     let lines = format!(
         "{}\ncus_0,pm_card_visa_0,c@example.com,C,en,UTC,basic,1,2026-01-05,2026-01-01,yes\n",
         import::HEADER
