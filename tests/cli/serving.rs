@@ -167,7 +167,8 @@ fn in_flight(sandbox: &Sandbox, late: &str) -> (Shop, Served) {
     sandbox.control("faults", &fault);
     let served = Served::start(&shop);
     until("the payment is on its way", || {
-        rows(&sandbox.books(), "requests").iter().any(|row: &Value| row["method"] == "POST")
+        let asked = |row: &Value| row["method"] == "POST" && row["path"] == "/v1/payment_intents";
+        rows(&sandbox.books(), "requests").iter().any(asked)
     });
     (shop, served)
 }
