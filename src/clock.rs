@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
@@ -53,6 +53,13 @@ impl Clock {
     #[must_use]
     pub fn now_secs(&self) -> i64 {
         self.now().as_second()
+    }
+
+    /// The machine's stopwatch, for what is over in an instant. None for a manual clock: nobody knows how long its
+    /// moments are.
+    #[must_use]
+    pub fn stopwatch(&self) -> Option<Instant> {
+        matches!(self.0, Source::System).then(Instant::now)
     }
 
     /// Waits. A manual clock does not wait: it moves its hand by `pause` and yields once.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -9,6 +10,7 @@ use jiff::Timestamp;
 use tokio::sync::Mutex;
 
 use super::Result;
+use crate::clock::Clock;
 use crate::store::Store;
 use crate::stripe::Gate;
 
@@ -17,12 +19,17 @@ pub(super) const INSTANCE: &str = "instance";
 /// Who halts in the audit trail, if no person did.
 pub(super) const SELF: &str = "recurd";
 
+/// Limit: a reading serves whoever asks within this time. No call to Stripe is over sooner.
+const SERVES: Duration = Duration::from_millis(10);
+
 /// The halt as the client sees it: asked before each request that takes money.
 ///
-/// Those who ask at the same moment share one reading of the database, and each gets a reading that began after it
-/// asked. So a halt that was committed before is always seen, and a thousand calls a second cost few readings.
+/// Those who ask at the same moment share one reading of the database: it began after each of them asked, or at most
+/// [`SERVES`] before. So after a halt each worker makes at most one more call, and ten thousand calls a second cost a
+/// hundred readings.
 pub struct Brake {
     store: Store,
+    clock: Clock,
     asked: AtomicU64,
     latest: Mutex<Reading>,
 }
@@ -31,21 +38,23 @@ pub struct Brake {
 struct Reading {
     /// Whoever asked with a lower number asked before it began.
     answers_below: u64,
+    began: Option<Instant>,
     halted: Option<String>,
 }
 
 impl Brake {
-    pub(super) fn new(store: Store) -> Arc<Self> {
-        Arc::new(Self { store, asked: AtomicU64::new(0), latest: Mutex::default() })
+    pub(super) fn new(store: Store, clock: Clock) -> Arc<Self> {
+        Arc::new(Self { store, clock, asked: AtomicU64::new(0), latest: Mutex::default() })
     }
 
     /// Why nothing may be charged now, if so.
     pub(super) async fn halted(&self) -> Result<Option<String>> {
         let number = self.asked.fetch_add(1, Ordering::SeqCst);
         let mut latest = self.latest.lock().await;
-        if latest.answers_below <= number {
-            let answers_below = self.asked.load(Ordering::SeqCst);
-            *latest = Reading { halted: self.store.halted().await?, answers_below };
+        let is_young = latest.began.is_some_and(|began| began.elapsed() < SERVES);
+        if latest.answers_below <= number && !is_young {
+            let (answers_below, began) = (self.asked.load(Ordering::SeqCst), self.clock.stopwatch());
+            *latest = Reading { halted: self.store.halted().await?, answers_below, began };
         }
         Ok(latest.halted.as_ref().map(|why| format!("charging is halted: {why}")))
     }

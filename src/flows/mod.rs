@@ -117,7 +117,7 @@ impl Ctx {
         instance: InstanceId,
         head: Letterhead,
     ) -> Self {
-        let brake = guard::Brake::new(store.clone());
+        let brake = guard::Brake::new(store.clone(), clock.clone());
         Self {
             store,
             stripe: stripe.behind(brake.clone()),
