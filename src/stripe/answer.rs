@@ -43,6 +43,10 @@ pub(super) fn success(
             let error = Error::Unreachable(Box::new(NotSent { call: call(None), reason }));
             Err(Failure { error, should_retry: None })
         }
+        Err(TransportError::Held(reason)) => {
+            let error = Error::Unreachable(Box::new(NotSent { call: call(None), reason }));
+            Err(Failure { error, should_retry: Some(false) })
+        }
         Err(TransportError::NoAnswer(reason)) => {
             Err(Failure { error: doubt(call(None), Why::NoAnswer(reason), false), should_retry: None })
         }

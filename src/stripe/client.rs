@@ -212,11 +212,11 @@ impl Client {
     ) -> Result<Response, TransportError> {
         self.shared.pacer.turn(endpoint.0).await;
         if let Some(gate) = self.gate.as_ref().filter(|_| takes_money(endpoint)) {
-            gate.ask().await.map_err(TransportError::NotSent)?;
+            gate.ask().await.map_err(TransportError::Held)?;
         }
         let started = self.shared.clock.now();
         if request.not_after.is_some_and(|limit| started > limit) {
-            return Err(TransportError::NotSent("too late: the time for this request has passed".to_owned()));
+            return Err(TransportError::Held("too late: the time for this request has passed".to_owned()));
         }
         let sent = self.shared.transport.send(request.clone()).await;
         let now = self.shared.clock.now();

@@ -105,12 +105,15 @@ fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
-/// Why there is no answer. The difference between the two is whether money may have moved.
+/// Why there is no answer. What matters is whether money may have moved.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TransportError {
     /// Not one byte of the request was sent: no address, refused, no TLS, too late. Nothing ran.
     #[error("not sent: {0}")]
     NotSent(String),
+    /// Not one byte was sent, and another try a moment later would not be sent either.
+    #[error("held back: {0}")]
+    Held(String),
     /// Bytes left and no whole answer came back: timeout, cut connection, answer too long. It may have run.
     #[error("no answer: {0}")]
     NoAnswer(String),

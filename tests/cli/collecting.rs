@@ -118,3 +118,24 @@ fn while_a_dead_workers_lease_lasts_nobody_else_takes_its_charges() {
     shop.done(&["run"]);
     sandbox.assert_each_paid_once(COUNT);
 }
+
+#[test]
+fn a_halt_reaches_a_run_within_one_call_of_each_worker() {
+    const WORKERS: u32 = 8;
+    let sandbox = Sandbox::start();
+    let shop = Shop::new(&sandbox).set("LIMITS__CONCURRENCY", &WORKERS.to_string());
+    shop.import(&sandbox, &customers(200, "pm_card_visa"));
+    sandbox.control("faults", r#"{"fault":"late 50ms","method":"POST","path":"/v1/payment_intents"}"#);
+    let run = shop.start(&["run", "--json"]);
+    let paid = || sandbox.paid().values().sum::<u32>();
+    until("the run is in the middle", || paid() > 20);
+    shop.done(&["halt", "--why", "wrong prices"]);
+    let halted_at = paid();
+    let run = run.end();
+    assert_eq!(run.code, Some(1), "{run}");
+    assert!(run.err.contains("wrong prices"), "{run}");
+    assert!(halted_at < 180, "the run was over before the halt: {halted_at}");
+    let more = paid() - halted_at;
+    assert!(more <= WORKERS, "{more} calls began after the halt");
+    assert_eq!(collected(&run), u64::from(paid()), "what was under way is settled: {run}");
+}

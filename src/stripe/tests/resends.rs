@@ -129,13 +129,14 @@ async fn behind_a_closed_gate_nothing_leaves_that_takes_money() {
     }
     let stripe =
         Script::new([answer_with(200, &[], intent("canceled")), answer_with(200, &[], intent("succeeded"))]);
-    let client = stripe.client().behind(Arc::new(Closed)).not_after(stripe.clock.now());
+    let client = stripe.client().behind(Arc::new(Closed));
     for refused in [
         client.create_payment_intent("amount=1099", "key-1").await,
         client.confirm_payment_intent("pi_1", "payment_method=pm_1", "key-2").await,
     ] {
         let error = refused.unwrap_err();
         assert!(matches!(&error, Error::Unreachable(why) if why.reason == "closed"), "{error}");
+        assert_eq!(error.call().sends, 1, "a gate does not open while a call waits");
     }
     assert_eq!(stripe.sends(), 0);
     client.cancel_payment_intent("pi_1", "", "key-3").await.unwrap();
