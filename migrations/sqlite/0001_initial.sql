@@ -201,9 +201,10 @@ CREATE TABLE network_budget (
     card_fingerprint  TEXT NOT NULL,
     amount_minor      BIGINT NOT NULL,
     currency          TEXT NOT NULL,
-    tried_at          BIGINT NOT NULL
+    tried_at          BIGINT NOT NULL,
+    brand             TEXT
 );
-CREATE INDEX network_budget_by_card ON network_budget (card_fingerprint, amount_minor, currency, tried_at);
+CREATE INDEX network_budget_by_card ON network_budget (card_fingerprint, tried_at);
 
 CREATE TABLE outbox (
     id           TEXT NOT NULL PRIMARY KEY,

@@ -19,6 +19,7 @@ use super::decline::Decline;
 use super::dunning::{DunningPolicy, Finally, MailKind, Next};
 use super::ids::CustomerId;
 use super::money::Money;
+use super::network_rules::Try;
 
 /// Something that happened to a charge.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -165,8 +166,8 @@ pub struct Step {
 pub struct Policy<'a> {
     /// The ladder the charge's plan was sold with.
     pub dunning: &'a DunningPolicy,
-    /// Instants of the tries on this card and amount within the networks' window, this one included.
-    pub history: &'a [Timestamp],
+    /// The tries of this card within the networks' longest window, this one included.
+    pub history: &'a [Try],
     /// The newest decline of this charge, for steps that follow it.
     pub last_decline: Option<&'a Decline>,
 }

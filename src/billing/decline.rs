@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -59,25 +60,62 @@ impl Class {
     }
 }
 
+/// A line of `data/decline_codes.csv`.
 struct Row {
-    class: Class,
+    /// None: this code alone decides nothing.
+    class: Option<Class>,
     stops_series: bool,
+    wait: Option<Duration>,
 }
 
-static TABLE: LazyLock<HashMap<&'static str, Row>> = LazyLock::new(|| {
-    include_str!("../../data/decline_codes.csv")
-        .lines()
-        .filter(|line| !line.starts_with('#'))
-        .skip(1)
-        .map(|line| parse_row(line).expect("data/decline_codes.csv is checked by a test"))
-        .collect()
+/// Whose code it is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Kind {
+    /// Stripe's `decline_code`, `code` or `outcome.reason`.
+    Code,
+    /// Stripe's `advice_code`.
+    Advice,
+    /// Mastercard's `network_advice_code`.
+    Mastercard,
+    /// Visa's `network_decline_code`.
+    Visa,
+}
+
+static TABLE: LazyLock<HashMap<Kind, HashMap<&'static str, Row>>> = LazyLock::new(|| {
+    let mut table: HashMap<Kind, HashMap<&'static str, Row>> = HashMap::new();
+    let lines = include_str!("../../data/decline_codes.csv").lines();
+    for line in lines.filter(|line| !line.starts_with('#')).skip(1) {
+        let (kind, code, row) = parse_row(line).expect("data/decline_codes.csv is checked by a test");
+        table.entry(kind).or_default().insert(code, row);
+    }
+    table
 });
 
-fn parse_row(line: &'static str) -> Option<(&'static str, Row)> {
-    let mut fields = line.split(',').skip(1);
-    let code = fields.next()?;
-    let class = Class::parse(fields.next()?)?;
-    Some((code, Row { class, stops_series: fields.next()? == "stops_series" }))
+fn look_up(kind: Kind, code: &str) -> Option<&'static Row> {
+    TABLE.get(&kind)?.get(code)
+}
+
+fn parse_row(line: &'static str) -> Option<(Kind, &'static str, Row)> {
+    let [kind, code, class, effect] = line.split(',').collect::<Vec<_>>().try_into().ok()?;
+    let kind = match kind {
+        "advice_code" => Kind::Advice,
+        "mastercard" => Kind::Mastercard,
+        "visa" => Kind::Visa,
+        "decline_code" | "error_code" | "outcome_reason" | "other_method" | "own" => Kind::Code,
+        _ => return None,
+    };
+    let class = if class.is_empty() { None } else { Some(Class::parse(class)?) };
+    let wait = match effect.strip_prefix("wait ") {
+        Some(wait) => Some(hours(wait)?),
+        None if ["", "stops_series"].contains(&effect) => None,
+        None => return None,
+    };
+    Some((kind, code, Row { class, stops_series: effect == "stops_series", wait }))
+}
+
+/// Reads `72h`.
+pub(super) fn hours(text: &str) -> Option<Duration> {
+    Some(Duration::from_secs(3600 * text.strip_suffix('h')?.parse::<u64>().ok()?))
 }
 
 /// An issuer's (or Stripe's) refusal, as it stands in the 402 or in `last_payment_error`.
@@ -102,6 +140,9 @@ pub struct Decline {
     pub stripe_charge: Option<String>,
     /// The card's fingerprint, where the answer says it: the key of the networks' limits.
     pub fingerprint: Option<String>,
+    /// The card's brand in Stripe's spelling (`visa`), where the answer says it: whose limits they are.
+    #[serde(default)]
+    pub brand: Option<String>,
 }
 
 impl Decline {
@@ -115,26 +156,47 @@ impl Decline {
     /// Order as in <https://docs.stripe.com/declines/codes>.
     #[must_use]
     pub fn class(&self) -> Class {
-        let by_code = self.row().map(|row| row.class);
-        if by_code == Some(Class::Authenticate) || by_code == Some(Class::Configuration) {
-            return by_code.unwrap_or(Class::Generic);
+        let by_code = self.row().and_then(|row| row.class);
+        if let Some(class @ (Class::Authenticate | Class::Configuration)) = by_code {
+            return class;
         }
-        match (self.advice_code.as_deref(), self.network_advice_code.as_deref()) {
-            (Some("do_not_try_again"), _) | (_, Some("03" | "21")) => Class::Never,
-            (Some("confirm_card_data"), _) | (_, Some("01" | "40" | "41")) => match by_code {
-                Some(Class::Never) => Class::Never,
-                _ => Class::FixData,
-            },
-            _ => by_code.unwrap_or(Class::Generic),
+        let class_of = |row: Option<&Row>| row.and_then(|row| row.class);
+        let (advice, by_mastercard) = (class_of(self.advice()), class_of(self.mastercards_advice()));
+        let by_visa = class_of(self.visas_code());
+        if [advice, by_mastercard, by_visa, by_code].contains(&Some(Class::Never)) {
+            return Class::Never;
         }
+        let telling = by_code.filter(|class| *class != Class::Generic);
+        advice.or(by_mastercard).or(telling).or(by_visa).unwrap_or(Class::Generic)
     }
 
     /// Whether the cardholder withdrew the permission: the whole subscription must stop charging.
     #[must_use]
     pub fn stops_series(&self) -> bool {
-        self.row().is_some_and(|row| row.stops_series)
-            || self.network_advice_code.as_deref() == Some("21")
-            || matches!(self.network_decline_code.as_deref(), Some("R0" | "R1" | "R3"))
+        let rows = [self.row(), self.mastercards_advice(), self.visas_code()];
+        rows.into_iter().flatten().any(|row| row.stops_series)
+    }
+
+    /// How long the network asks to wait before the next try.
+    #[must_use]
+    pub fn wait(&self) -> Option<Duration> {
+        self.mastercards_advice()?.wait
+    }
+
+    fn advice(&self) -> Option<&'static Row> {
+        look_up(Kind::Advice, self.advice_code.as_deref()?)
+    }
+
+    fn mastercards_advice(&self) -> Option<&'static Row> {
+        look_up(Kind::Mastercard, self.network_advice_code.as_deref()?)
+    }
+
+    /// Other networks number their codes differently; of a card nobody knows the brand of, the strictest reading counts.
+    fn visas_code(&self) -> Option<&'static Row> {
+        if self.brand.as_deref().is_some_and(|brand| brand != "visa") {
+            return None;
+        }
+        look_up(Kind::Visa, self.network_decline_code.as_deref()?)
     }
 
     /// Whether neither code is in the table.
@@ -145,7 +207,8 @@ impl Decline {
 
     /// The finest known code decides; `card_declined` alone says nothing.
     fn row(&self) -> Option<&'static Row> {
-        [&self.decline_code, &self.code].into_iter().flatten().find_map(|code| TABLE.get(code.as_str()))
+        let codes = [&self.decline_code, &self.code].into_iter().flatten();
+        codes.into_iter().find_map(|code| look_up(Kind::Code, code))
     }
 }
 

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::decline::{Class, Decline};
-use super::network_rules::earliest_retry;
+use super::network_rules::{Try, earliest_retry};
 
 /// A mail that a charge can cause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
@@ -184,7 +184,7 @@ pub fn on_decline(
     case: Option<Dunning>,
     decline: &Decline,
     policy: &DunningPolicy,
-    history: &[Timestamp],
+    history: &[Try],
     now: Timestamp,
 ) -> Rung {
     let class = decline.class();
@@ -211,7 +211,7 @@ pub fn on_decline(
 #[must_use]
 pub fn on_remind(
     case: Dunning,
-    last: Option<(&Decline, &[Timestamp])>,
+    last: Option<(&Decline, &[Try])>,
     policy: &DunningPolicy,
     now: Timestamp,
 ) -> Rung {
@@ -233,7 +233,7 @@ fn leave_step(dunning: &mut Dunning, policy: &DunningPolicy, mails: &mut Vec<(u3
 
 fn next_step(
     dunning: &mut Dunning,
-    last: Option<(&Decline, &[Timestamp])>,
+    last: Option<(&Decline, &[Try])>,
     policy: &DunningPolicy,
     now: Timestamp,
     mails: &mut Vec<(u32, MailKind)>,
@@ -266,6 +266,7 @@ fn worded(kind: MailKind, class: Class) -> MailKind {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::billing::network_rules::tried;
 
     const DAY: i64 = 86_400;
 
@@ -281,10 +282,16 @@ mod tests {
     fn a_soft_decline_mails_at_once_and_retries_up_the_ladder() {
         let policy = DunningPolicy::default();
         let funds = decline("insufficient_funds");
-        let first = on_decline(None, &funds, &policy, &[at(0)], at(0));
+        let first = on_decline(None, &funds, &policy, &[tried(at(0))], at(0));
         assert_eq!(first.mails, [(0, MailKind::PaymentFailed)]);
         assert_eq!(first.next, Next { at: at(3 * DAY), action: Action::Collect });
-        let second = on_decline(Some(first.dunning), &funds, &policy, &[at(0), at(3 * DAY)], at(3 * DAY));
+        let second = on_decline(
+            Some(first.dunning),
+            &funds,
+            &policy,
+            &[tried(at(0)), tried(at(3 * DAY))],
+            at(3 * DAY),
+        );
         assert_eq!((second.mails.len(), second.next.at), (0, at(7 * DAY)));
         let third = on_decline(Some(second.dunning), &funds, &policy, &[], at(7 * DAY));
         assert_eq!(third.mails, [(2, MailKind::PaymentFailed)]);
@@ -296,7 +303,7 @@ mod tests {
     #[test]
     fn authentication_goes_straight_to_the_link_and_is_never_retried_by_machine() {
         let policy = DunningPolicy::default();
-        let mut rung = on_decline(None, &decline("authentication_required"), &policy, &[at(0)], at(0));
+        let mut rung = on_decline(None, &decline("authentication_required"), &policy, &[tried(at(0))], at(0));
         assert_eq!(rung.mails, [(0, MailKind::AuthenticationRequired)]);
         let mut guard = 0;
         while rung.next.action != Action::GiveUp {
@@ -312,7 +319,7 @@ mod tests {
     fn a_technical_failure_is_silent_for_a_day() {
         let policy = DunningPolicy::default();
         let down = decline("issuer_not_available");
-        let first = on_decline(None, &down, &policy, &[at(0)], at(0));
+        let first = on_decline(None, &down, &policy, &[tried(at(0))], at(0));
         assert!(first.mails.is_empty());
         assert_eq!(first.next, Next { at: at(DAY), action: Action::Collect });
         let late = on_decline(Some(first.dunning), &down, &policy, &[], at(DAY - 1));
@@ -322,14 +329,15 @@ mod tests {
             (at(DAY - 1 + 3600), 2),
             "an hour's pause at least"
         );
-        let second = on_decline(Some(first.dunning), &down, &policy, &[at(0), at(DAY)], at(DAY));
+        let second =
+            on_decline(Some(first.dunning), &down, &policy, &[tried(at(0)), tried(at(DAY))], at(DAY));
         assert_eq!(second.mails, [(0, MailKind::PaymentFailed)]);
     }
 
     #[test]
     fn every_ladder_ends() {
         let policy = DunningPolicy { steps: Vec::new(), finally_after_secs: 0, finally: Finally::Pause };
-        let rung = on_decline(None, &decline("do_not_honor"), &policy, &[at(0)], at(0));
+        let rung = on_decline(None, &decline("do_not_honor"), &policy, &[tried(at(0))], at(0));
         assert_eq!(rung.next, Next { at: at(0), action: Action::GiveUp });
     }
 }

@@ -286,5 +286,6 @@ pub(super) fn decline_of(error: &ApiError, fingerprint: Option<&str>) -> Decline
         payment_intent: error.payment_intent.as_ref().map(|intent| intent.id.clone()),
         stripe_charge: error.charge.clone(),
         fingerprint,
+        brand: card.and_then(|card| card.brand.clone()),
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::answers::{event_of_intent, event_of_session};
 use super::settle::{Trace, decide, settle_one};
-use super::{Ctx, Report, Result};
+use super::{Ctx, FlowError, Report, Result, tries};
 use crate::billing::apply::Event;
 use crate::billing::charge::{Collector, CollectorKind};
 use crate::store::Claimed;
@@ -13,6 +13,7 @@ use crate::stripe::{Answer, Error};
 
 /// What closing found out.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, and it is taken apart at once")]
 pub(super) enum Closed {
     /// It is dead, or it turned out paid or pending: this event says which.
     Event(Event),
@@ -45,12 +46,17 @@ pub(super) async fn close(ctx: &Ctx, claimed: &Claimed, collector: &Collector) -
             if mutant!(ExpiryIsTrusted) {
                 return Ok(Closed::Event(Event::CollectorDead));
             }
-            match ctx.stripe.retrieve_checkout_session(id).await {
-                Ok(session) => Ok(event_of_session(claimed, &session.value, ctx.now()).map_or_else(
-                    || Closed::Alive(format!("{id} is still open ({expired:?})")),
-                    Closed::Event,
-                )),
-                Err(error) => Ok(Closed::Alive(error.to_string())),
+            let session = match ctx.stripe.retrieve_checkout_session(id).await {
+                Ok(session) => session.value,
+                Err(error) => return Ok(Closed::Alive(error.to_string())),
+            };
+            let Some(event) = event_of_session(claimed, &session, ctx.now()) else {
+                return Ok(Closed::Alive(format!("{id} is still open ({expired:?})")));
+            };
+            match tries::of_page(ctx, &session, &event).await {
+                Ok(()) => Ok(Closed::Event(event)),
+                Err(FlowError::Stripe(error)) => Ok(Closed::Alive(error.to_string())),
+                Err(error) => Err(error),
             }
         }
     }

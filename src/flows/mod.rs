@@ -20,6 +20,7 @@ pub mod reconcile;
 pub mod recover;
 mod report;
 mod settle;
+mod tries;
 mod witness;
 
 use std::collections::HashMap;

@@ -5,7 +5,7 @@ use super::close::{Closed, close};
 use super::collect::{look_since, resend, settle_answer};
 use super::recover::tell_cancellations;
 use super::settle::{Trace, commit, settle_one};
-use super::{ASK_AGAIN, Ctx, Report, Result};
+use super::{ASK_AGAIN, Ctx, Report, Result, tries};
 use crate::billing::apply::{Event, Outcome};
 use crate::billing::charge::{Attempt, Collector, CollectorKind, End, Operation, Phase, Sent, State, Work};
 use crate::billing::subscription::SubscriptionState;
@@ -173,7 +173,11 @@ async fn link(ctx: &Ctx, claimed: &Claimed, over: bool, report: &mut Report) -> 
                     Closed::Event(event) => Some(event),
                     Closed::Alive(_) => None,
                 },
-                event => event,
+                Some(event) => {
+                    tries::of_page(ctx, &session, &event).await?;
+                    Some(event)
+                }
+                None => None,
             }
         }
     };

@@ -6,7 +6,7 @@ use super::{Ctx, Report, Result};
 use crate::billing::apply::{Event, Outcome, Policy, Refused, Step, apply};
 use crate::billing::charge::{Phase, State};
 use crate::billing::decline::Decline;
-use crate::billing::network_rules::{earliest_retry, within_ceilings};
+use crate::billing::network_rules::{Try, earliest_retry, within_ceilings};
 use crate::store::{AttemptUpdate, Claimed, NetworkTry, Settlement};
 
 /// How long a charge rests after an event that did not fit its state.
@@ -101,6 +101,7 @@ fn network_try(claimed: &Claimed, decline: &Decline, now: Timestamp) -> Option<N
         amount_minor: charge.amount.minor(),
         currency: charge.amount.currency().code(),
         tried_at: now.as_second(),
+        brand: decline.brand.clone().or(claimed.card_brand.clone()),
     })
 }
 
@@ -126,12 +127,14 @@ async fn history(
     decline: &Decline,
     tried: Option<&NetworkTry>,
     now: Timestamp,
-) -> Result<Vec<Timestamp>> {
+) -> Result<Vec<Try>> {
     let fingerprint = decline.fingerprint.as_ref().or(claimed.card_fingerprint.as_ref());
-    let Some(fingerprint) = fingerprint else { return Ok(vec![now]) };
+    let Some(fingerprint) = fingerprint else {
+        return Ok(vec![Try { at: now, same_amount: true, brand: decline.brand.clone() }]);
+    };
     let mut history = ctx.store.network_history(fingerprint, claimed.charge.amount, now).await?;
-    if tried.is_some() {
-        history.push(now);
+    if let Some(tried) = tried {
+        history.push(Try { at: now, same_amount: true, brand: tried.brand.clone() });
     }
     Ok(history)
 }

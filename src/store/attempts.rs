@@ -11,7 +11,7 @@ use crate::billing::charge::{Attempt, Charge, Phase, Sent};
 use crate::billing::decline::Decline;
 use crate::billing::ids::ChargeId;
 use crate::billing::money::Money;
-use crate::billing::network_rules::HISTORY;
+use crate::billing::network_rules::{HISTORY, Try};
 
 /// A new attempt with its frozen request, written before the first byte leaves.
 #[derive(Clone, Debug, Serialize)]
@@ -241,7 +241,7 @@ impl Store {
         )
     }
 
-    /// Instants of the tries on this card and amount within the networks' longest window.
+    /// The tries of a card within the networks' longest window.
     ///
     /// # Errors
     /// [`super::StoreError::Database`].
@@ -250,19 +250,18 @@ impl Store {
         fingerprint: &str,
         amount: Money,
         now: Timestamp,
-    ) -> Result<Vec<Timestamp>> {
-        const HISTORY_OF: &str = "SELECT tried_at FROM network_budget WHERE card_fingerprint = $1 AND amount_minor = $2 \
-            AND currency = $3 AND tried_at > $4 ORDER BY tried_at";
+    ) -> Result<Vec<Try>> {
+        const HISTORY_OF: &str = "SELECT tried_at, amount_minor, currency, brand FROM network_budget \
+            WHERE card_fingerprint = $1 AND tried_at > $2 ORDER BY tried_at";
         let since = now.checked_sub(HISTORY).unwrap_or(Timestamp::MIN);
-        let secs: Vec<i64> = on_db!(self, db => {
-            sqlx::query_scalar(HISTORY_OF)
-                .bind(fingerprint)
-                .bind(amount.minor())
-                .bind(amount.currency().code())
-                .bind(since.as_second())
-                .fetch_all(db)
-                .await?
+        let rows: Vec<(i64, i64, String, Option<String>)> = on_db!(self, db => {
+            sqlx::query_as(HISTORY_OF).bind(fingerprint).bind(since.as_second()).fetch_all(db).await?
         });
-        Ok(secs.into_iter().filter_map(super::rows::instant).collect())
+        let wanted = (amount.minor(), amount.currency().code());
+        let read = |(tried_at, minor, currency, brand): (i64, i64, String, Option<String>)| {
+            let same_amount = (minor, currency.as_str()) == wanted;
+            Some(Try { at: super::rows::instant(tried_at)?, same_amount, brand })
+        };
+        Ok(rows.into_iter().filter_map(read).collect())
     }
 }

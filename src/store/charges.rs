@@ -29,6 +29,8 @@ pub struct Claimed {
     pub payment_method: Option<String>,
     /// Its fingerprint.
     pub card_fingerprint: Option<String>,
+    /// Its brand, in Stripe's spelling.
+    pub card_brand: Option<String>,
     /// Why nothing may be charged to this customer, if so (a dispute).
     pub hold_why: Option<String>,
     /// State of the subscription; `None` for a one-off.

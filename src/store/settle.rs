@@ -13,7 +13,7 @@ use super::charges::{Claimed, json};
 use super::outbox::{INSERT_OUTBOX, OutboxInsert};
 use super::rows::ChargeUpdate;
 use super::spending::{ADD, LOCK_DAY, READ_DAY, booking, day, spent};
-use super::sql::{batch, in_tx};
+use super::sql::{alone, batch, in_tx};
 use super::{Result, Store};
 use crate::billing::apply::Step;
 use crate::billing::caps::Spent;
@@ -79,6 +79,8 @@ pub struct NetworkTry {
     pub currency: &'static str,
     /// Unix seconds.
     pub tried_at: i64,
+    /// The card's brand, if it was known.
+    pub brand: Option<String>,
 }
 
 /// What a batch did.
@@ -198,9 +200,9 @@ batch! {
 }
 
 batch! {
-    INSERT_TRIES = "INSERT INTO network_budget (id, card_fingerprint, amount_minor, currency, tried_at) \
-        SELECT r.id, r.card_fingerprint, r.amount_minor, r.currency, r.tried_at FROM",
-    (id TEXT, card_fingerprint TEXT, amount_minor BIGINT, currency TEXT, tried_at BIGINT),
+    INSERT_TRIES = "INSERT INTO network_budget (id, card_fingerprint, amount_minor, currency, tried_at, \
+        brand) SELECT r.id, r.card_fingerprint, r.amount_minor, r.currency, r.tried_at, r.brand FROM",
+    (id TEXT, card_fingerprint TEXT, amount_minor BIGINT, currency TEXT, tried_at BIGINT, brand TEXT),
     "WHERE 1 = 1 ON CONFLICT (id) DO NOTHING"
 }
 
@@ -283,6 +285,19 @@ impl Store {
     /// [`super::StoreError::Database`]; then nothing was written.
     pub async fn settle(&self, batch: &[Settlement], now: Timestamp) -> Result<Settled> {
         self.write(batch, now, None).await
+    }
+
+    /// Counts declined tries that no settlement knows of, each once.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Database`].
+    pub async fn count_tries(&self, tries: &[NetworkTry]) -> Result<()> {
+        if tries.is_empty() {
+            return Ok(());
+        }
+        let (sql, rows) = (self.text(INSERT_TRIES), json(&tries));
+        alone!(self, db => { sqlx::query(sql).bind(rows).execute(db).await?; });
+        Ok(())
     }
 
     /// Writes a batch of new attempts like [`Store::settle`], as many as `admit` allows, and books them on the day of

@@ -6,10 +6,12 @@ use serde::Deserialize;
 use super::client::{Answer, Client, Endpoint};
 use super::error::Error;
 use super::fields::{Identified, Metadata, null_as_default, only_id, open_enum};
-use super::form::checked_id;
+use super::form::{Form, checked_id};
+use super::pages::Pages;
 use super::payment_methods::Card;
 
 const RETRIEVE: Endpoint = Endpoint("GET /v1/charges/{id}");
+const LIST: Endpoint = Endpoint("GET /v1/charges");
 
 open_enum! {
     /// What became of an attempt.
@@ -124,5 +126,13 @@ impl Client {
     /// Those of a GET.
     pub async fn retrieve_charge(&self, id: &str) -> Result<Answer<Charge>, Error> {
         self.get(RETRIEVE, format!("/v1/charges/{}", checked_id(id)?)).await
+    }
+
+    /// Every attempt of one PaymentIntent, newest first.
+    ///
+    /// # Errors
+    /// Those of a list: never a part of it.
+    pub async fn list_charges(&self, payment_intent: &str) -> Result<Vec<Charge>, Error> {
+        Pages::new(self, LIST, "/v1/charges", Form::new().text("payment_intent", payment_intent)).all().await
     }
 }

@@ -6,6 +6,7 @@ use recurd::billing::charge::State;
 use recurd::clock::Clock;
 use recurd::flows::manage::{self, ChargeCommand};
 use recurd::flows::reconcile;
+use recurd::sandbox::PageStep;
 
 use crate::web::Web;
 use crate::{DUE, Scene};
@@ -332,4 +333,30 @@ async fn a_card_saved_by_paying_leaves_a_consent_on_record() {
     let kept = "SELECT COUNT(*) FROM consent WHERE how = 'checkout' AND session_id LIKE 'cs_test_%' \
         AND text LIKE 'I allow%' AND payment_method IS NOT NULL AND subscription_id IS NOT NULL";
     assert_eq!(scene.number(kept).await, 1);
+}
+
+/// The networks count what the customer tries on the page: three on a card in seven days, whoever tries.
+#[tokio::test]
+async fn what_a_customer_tries_on_a_page_counts_for_the_next_retry() {
+    const CARD: &str = "pm_card_chargeCustomerFail";
+    for events in [true, false] {
+        let (scene, _) = Scene::ann(CARD).await;
+        scene.due().await;
+        let web = Web::open(&scene).await;
+        if !events {
+            scene.no_events();
+        }
+        scene.days(1).await;
+        let session = web.click(&scene.token()).await.session();
+        for _ in 0..2 {
+            let step = scene.world.sandbox.complete_session(&session, CARD).unwrap();
+            assert!(matches!(step, PageStep::Refused { .. }), "{step:?}");
+        }
+        scene.days(5).await;
+        assert_eq!(scene.number("SELECT COUNT(*) FROM network_budget").await, 3, "events: {events}");
+        assert_eq!(scene.tries().len(), 3, "a machine tried a fourth time in a week: {:?}", scene.story());
+        scene.days(4).await;
+        assert_eq!(scene.tries().len(), 4, "the ladder went on: {:?}", scene.story());
+        scene.agree().await;
+    }
 }

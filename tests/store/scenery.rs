@@ -7,6 +7,7 @@ use recurd::billing::charge::{Charge, State, Work};
 use recurd::billing::decline::Decline;
 use recurd::billing::dunning::DunningPolicy;
 use recurd::billing::ids::{ChargeId, CustomerId, SubscriptionId};
+use recurd::billing::network_rules::Try;
 use recurd::billing::plan::{CatchUp, Terms, Window};
 use recurd::billing::subscription::{Frozen, SubscriptionState};
 use recurd::store::{
@@ -143,7 +144,11 @@ pub(crate) fn numbers(claimed: &[Claimed]) -> Vec<u128> {
 
 pub(crate) fn decide(claimed: &Claimed, event: &Event, now: i64) -> Step {
     let dunning = DunningPolicy::default();
-    let policy = Policy { dunning: &dunning, history: &[at(now)], last_decline: None };
+    let policy = Policy {
+        dunning: &dunning,
+        history: &[Try { at: at(now), same_amount: true, brand: None }],
+        last_decline: None,
+    };
     apply(&claimed.charge, event, &policy, at(now)).unwrap()
 }
 

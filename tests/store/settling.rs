@@ -2,6 +2,7 @@
 
 use recurd::billing::apply::{Event, Outcome};
 use recurd::billing::charge::{Phase, State};
+use recurd::billing::network_rules::Try;
 use recurd::store::{AttemptUpdate, NetworkTry, OutboxInsert, Settlement};
 
 use crate::*;
@@ -23,6 +24,7 @@ fn network_try(id: &str, tried_at: i64) -> NetworkTry {
         amount_minor: 2900,
         currency: "usd",
         tried_at,
+        brand: Some("visa".into()),
     }
 }
 
@@ -202,11 +204,13 @@ on_both! {
         }
         let amount = "29.00 USD".parse().unwrap();
         let history = db.store.network_history("fp_1", amount, at(now)).await.unwrap();
-        assert_eq!(history, [at(10 * DAY + 1), at(39 * DAY)]);
-        for (fingerprint, amount) in [("fp_2", "29.00 USD"), ("fp_1", "29.01 USD"), ("fp_1", "29.00 EUR")] {
-            let history = db.store.network_history(fingerprint, amount.parse().unwrap(), at(now)).await.unwrap();
-            assert!(history.is_empty(), "{fingerprint} {amount}");
+        let tried = |secs, same_amount| Try { at: at(secs), same_amount, brand: Some("visa".into()) };
+        assert_eq!(history, [tried(10 * DAY + 1, true), tried(39 * DAY, true)]);
+        for amount in ["29.01 USD", "29.00 EUR"] {
+            let history = db.store.network_history("fp_1", amount.parse().unwrap(), at(now)).await.unwrap();
+            assert_eq!(history, [tried(10 * DAY + 1, false), tried(39 * DAY, false)], "{amount}");
         }
+        assert!(db.store.network_history("fp_2", amount, at(now)).await.unwrap().is_empty());
     }
 
     async fn an_empty_batch_is_no_work(db: Db) {

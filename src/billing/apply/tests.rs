@@ -11,6 +11,7 @@ use crate::billing::charge::{Attempt, Collector, CollectorKind, Operation, Phase
 use crate::billing::decline::Class;
 use crate::billing::dunning::{Dunning, LadderStep};
 use crate::billing::ids::{ChargeId, CustomerId};
+use crate::billing::network_rules::tried;
 
 const MINUTE: i64 = 60;
 const HOUR: i64 = 3600;
@@ -98,7 +99,7 @@ fn scene() -> Scene {
 
 impl Scene {
     fn apply(&self, event: &Event) -> Result<Step, Refused> {
-        let (dunning, history) = (ladder(), [at(self.now)]);
+        let (dunning, history) = (ladder(), [tried(at(self.now))]);
         let last_decline = self.last_decline.as_ref();
         let policy = Policy { dunning: &dunning, history: &history, last_decline };
         apply(&self.charge, event, &policy, at(self.now))

@@ -288,7 +288,7 @@ impl World {
     fn commit(&mut self, who: usize, events: &[Event], keeps: Option<Hand>) {
         let mut charge = self.workers[who].copy.clone();
         let current = charge.version == self.charge.version || self.flaw == Flaw::NoVersion;
-        let (dunning, history) = (ladder(), [at(self.now)]);
+        let (dunning, history) = (ladder(), [tried(at(self.now))]);
         let last = self.known.map(|_| decline("insufficient_funds"));
         let policy = Policy { dunning: &dunning, history: &history, last_decline: last.as_ref() };
         for event in events {

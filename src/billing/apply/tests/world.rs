@@ -195,7 +195,7 @@ fn events(world: &World) -> Vec<Event> {
 fn go(world: &World, event: &Event) -> Result<Option<World>, String> {
     let (dunning, now) = (ladder(), at(world.now));
     let last_decline = world.books.last.map(|kind| declined_as(kind, &world.charge));
-    let policy = Policy { dunning: &dunning, history: &[now], last_decline: last_decline.as_ref() };
+    let policy = Policy { dunning: &dunning, history: &[tried(now)], last_decline: last_decline.as_ref() };
     let Ok(step) = apply(&world.charge, event, &policy, now) else { return Ok(None) };
     let mut books = world.books.clone();
     may_it(world, event, &step)?;

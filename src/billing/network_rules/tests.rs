@@ -1,0 +1,72 @@
+use super::*;
+
+const DAYS: i64 = 86_400;
+/// 1 January 2026.
+const FROM: i64 = 1_767_225_600;
+
+fn at(secs: i64) -> Timestamp {
+    Timestamp::from_second(secs).unwrap()
+}
+
+#[test]
+fn one_try_a_day() {
+    let retry = earliest_retry(&Decline::default(), &[tried(at(1000))], at(2000), at(1000)).unwrap();
+    assert_eq!(retry, at(1000 + 86_400));
+}
+
+#[test]
+fn mastercards_advice_is_a_floor() {
+    let decline = Decline { network_advice_code: Some("30".into()), ..Decline::default() };
+    assert_eq!(earliest_retry(&decline, &[tried(at(0))], at(0), at(0)), Some(at(10 * 86_400)));
+}
+
+#[test]
+fn each_advice_is_its_wait() {
+    const HOURS: i64 = 3600;
+    let waits =
+        [("24", 1), ("25", 24), ("26", 48), ("02", 72), ("27", 96), ("28", 144), ("29", 192), ("30", 240)];
+    for (code, hours) in waits {
+        let decline = Decline { network_advice_code: Some(code.into()), ..Decline::default() };
+        assert_eq!(earliest_retry(&decline, &[], at(0), at(5)), Some(at(5 + hours * HOURS)), "{code}");
+    }
+    let unknown = Decline { network_advice_code: Some("99".into()), ..Decline::default() };
+    assert_eq!(earliest_retry(&unknown, &[], at(7), at(5)), Some(at(7)));
+}
+
+#[test]
+fn the_ceilings_are_one_a_day_three_a_week_eight_a_month() {
+    let tries = |count: i64| (0..count).map(|day| tried(at(FROM + day * DAYS))).collect::<Vec<_>>();
+    assert_eq!(within_ceilings(&tries(1), at(FROM)), at(FROM + DAYS));
+    assert_eq!(within_ceilings(&tries(3), at(FROM)), at(FROM + 7 * DAYS));
+    assert_eq!(within_ceilings(&tries(8), at(FROM)), at(FROM + 30 * DAYS));
+}
+
+#[test]
+fn every_ceiling_can_be_read_and_none_looks_further_back_than_the_history() {
+    assert_eq!(CEILINGS.len(), 12);
+    assert_eq!(CEILINGS.iter().map(|one| one.window).max(), Some(HISTORY), "what is older is not loaded");
+    assert!(CEILINGS.iter().all(|one| one.tries > 0 && one.from < one.until));
+}
+
+#[test]
+fn a_network_counts_as_its_row_says() {
+    let tries = |count: i64, brand: &str, same_amount, apart: i64| -> Vec<Try> {
+        let one = |nth| Try { at: at(FROM + nth * apart), same_amount, brand: Some(brand.into()) };
+        (0..count).map(one).collect()
+    };
+    // Ten declines of a Mastercard in a day, whatever the amounts.
+    assert_eq!(within_ceilings(&tries(10, "mastercard", false, 1), at(FROM + 20)), at(FROM + DAYS));
+    assert_eq!(within_ceilings(&tries(9, "mastercard", false, 1), at(FROM + 20)), at(FROM + 20));
+    assert_eq!(within_ceilings(&tries(10, "visa", false, 1), at(FROM + 20)), at(FROM + 20));
+    // Four of an American Express in thirty days.
+    assert_eq!(within_ceilings(&tries(4, "amex", true, 5 * DAYS), at(FROM)), at(FROM + 30 * DAYS));
+    assert_eq!(within_ceilings(&tries(4, "visa", true, 5 * DAYS), at(FROM)), at(FROM + 16 * DAYS));
+}
+
+#[test]
+fn a_lost_card_is_never_tried_again() {
+    let decline = Decline { decline_code: Some("lost_card".into()), ..Decline::default() };
+    assert_eq!(earliest_retry(&decline, &[], at(0), at(0)), None);
+}
+
+mod oracle;
