@@ -2,6 +2,9 @@
 //!
 //! Placeholders are `$n`, types are TEXT and BIGINT, and both databases know `RETURNING`, `ON CONFLICT` and partial
 //! indexes. Where they differ, both texts stand side by side under `Differs:`.
+//!
+//! `LIMIT CAST($n AS BIGINT)` and not `LIMIT $n`: SQLite plans by the value of a bare one, and compiles the statement anew
+//! each time it is run.
 
 /// A statement in both dialects.
 #[derive(Clone, Copy, Debug)]
