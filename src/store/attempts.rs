@@ -265,4 +265,32 @@ impl Store {
         });
         Ok(secs.into_iter().filter_map(super::rows::instant).collect())
     }
+
+    /// As [`Store::network_history`], and what other charges have sent to the card and has no answer yet: the bank may have
+    /// declined that too.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Database`].
+    pub async fn network_tries(
+        &self,
+        fingerprint: &str,
+        charge: &Charge,
+        now: Timestamp,
+    ) -> Result<Vec<Timestamp>> {
+        const UNANSWERED: &str = "SELECT a.last_sent_at FROM attempt a JOIN charge c ON c.id = a.charge_id \
+            WHERE a.finished_at IS NULL AND a.last_sent_at IS NOT NULL AND a.card_fingerprint = $1 AND a.charge_id <> $2 \
+            AND c.amount_minor = $3 AND c.currency = $4";
+        let mut tries = self.network_history(fingerprint, charge.amount, now).await?;
+        let secs: Vec<i64> = on_db!(self, db => {
+            sqlx::query_scalar(UNANSWERED)
+                .bind(fingerprint)
+                .bind(charge.id.to_string())
+                .bind(charge.amount.minor())
+                .bind(charge.amount.currency().code())
+                .fetch_all(db)
+                .await?
+        });
+        tries.extend(secs.into_iter().filter_map(super::rows::instant));
+        Ok(tries)
+    }
 }
