@@ -163,11 +163,13 @@ pub(super) async fn find_unnamed(
                 session.metadata.get(CHARGE) == Some(&id)
                     && session.metadata.get(super::answers::GENERATION) == Some(&generation)
             });
-            Ok(match found {
-                Some(session) => event_of_session(claimed, session, now)
-                    .or_else(|| Some(Event::LinkOpened { session: session.id.clone() })),
-                None => super::pay_link::never_made(ctx, claimed).await?.then_some(Event::CollectorDead),
-            })
+            let Some(found) = found else {
+                return Ok(super::pay_link::never_made(ctx, claimed).await?.then_some(Event::CollectorDead));
+            };
+            // The list does not show what became of the Session's PaymentIntent.
+            let session = ctx.stripe.retrieve_checkout_session(&found.id).await?.value;
+            let opened = Event::LinkOpened { session: session.id.clone() };
+            Ok(Some(event_of_session(claimed, &session, now).unwrap_or(opened)))
         }
     }
 }
