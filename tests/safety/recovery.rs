@@ -2,11 +2,15 @@
 //! once a person has agreed.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use recurd::billing::money::Money;
+use recurd::demo::InProcess;
 use recurd::flows::{Ctx, Job, guard, import, manage, recover};
 use recurd::sandbox::Request;
 use recurd::store::{ChargeFilter, Store};
+use recurd::stripe::{self, Client, ClientOptions, Response, Transport, TransportError};
 
 use crate::{Scene, drain};
 
@@ -243,4 +247,49 @@ async fn who_dies_between_the_two_writes_of_a_mark_is_no_stranger() {
     assert_eq!(store.halted().await.unwrap(), None);
     let shown = store.instance(scene.world.clock.now()).await.unwrap();
     assert_ne!(shown.nonce, known.nonce);
+}
+
+/// The line of a process that falls asleep over the first answer about the witness, while others go on.
+struct Sleeper {
+    line: InProcess,
+    others: Vec<Ctx>,
+    has_slept: AtomicBool,
+}
+
+#[async_trait::async_trait]
+impl Transport for Sleeper {
+    async fn send(&self, request: stripe::Request) -> Result<Response, TransportError> {
+        let is_witness = request.method == http::Method::GET && request.path.starts_with("/v1/customers/");
+        let answer = self.line.send(request).await;
+        if is_witness && !self.has_slept.swap(true, Ordering::SeqCst) {
+            for other in &self.others {
+                // Its leases run out, and each of the others has something to collect.
+                other.clock.advance(Duration::from_secs(3600));
+                one_off(other).await;
+                drain(other).await;
+            }
+        }
+        answer
+    }
+}
+
+async fn one_off(ctx: &Ctx) {
+    let (customer, due) = (ctx.instance.customer("cus_0"), ctx.now());
+    let amount = Money::from_minor(500, "eur".parse().unwrap()).unwrap();
+    manage::add_one_off(ctx, customer, amount, due, "Repair", &format!("R-{due}")).await.unwrap();
+}
+
+#[tokio::test]
+async fn who_slept_since_before_the_first_mark_takes_nobody_for_a_stranger() {
+    let scene = Scene::new(&["pm_card_visa"]).await;
+    let ctx = &scene.world.ctx;
+    let others = vec![scene.on(ctx.store.clone()).await, scene.on(ctx.store.clone()).await];
+    let line = InProcess::new(scene.world.sandbox.clone(), ctx.config.stripe.timeout);
+    let sleeper = Arc::new(Sleeper { line, others, has_slept: AtomicBool::new(false) });
+    let options = ClientOptions::new("sk_test_sleeper".into(), scene.world.clock.clone());
+    let mut slow = scene.on(ctx.store.clone()).await;
+    slow.stripe = Client::new(sleeper.clone(), options).unwrap();
+    drain(&slow).await;
+    assert!(sleeper.has_slept.load(Ordering::SeqCst), "it never looked");
+    assert_eq!(ctx.store.halted().await.unwrap(), None);
 }
