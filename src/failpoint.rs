@@ -14,18 +14,11 @@ macro_rules! failpoint {
     ($name:literal) => {};
 }
 
-/// For the rest of the block a statement is under way in the database.
-#[cfg(feature = "simulation")]
-macro_rules! in_database {
-    () => {
-        let _in_database = $crate::failpoint::InDatabase::new();
-    };
-}
+/// A statement or a transaction on SQLite. Outside of a simulation nothing is done to it.
 #[cfg(not(feature = "simulation"))]
-macro_rules! in_database {
-    () => {};
+pub(crate) fn at_once<F: Future>(statement: F) -> F {
+    statement
 }
-pub(crate) use in_database;
 
 /// Whether the database fails at this moment of a transaction: never, outside of a simulation.
 #[cfg(not(feature = "simulation"))]
@@ -54,8 +47,10 @@ pub use hub::*;
 mod hub {
     use std::cell::RefCell;
     use std::collections::BTreeMap;
-    use std::pin::Pin;
-    use std::task::{Context, Poll, Waker};
+    use std::pin::{Pin, pin};
+    use std::sync::Arc;
+    use std::task::{Context, Poll, Wake, Waker};
+    use std::thread::Thread;
 
     /// Asked before a transaction begins and after it was committed: does the database fail now?
     pub type DatabaseFaults = Box<dyn FnMut(&'static str) -> bool>;
@@ -67,7 +62,6 @@ mod hub {
         task: u64,
         tickets: u64,
         waiting: BTreeMap<u64, Waiting>,
-        statements: u32,
         database: Option<DatabaseFaults>,
     }
 
@@ -81,6 +75,7 @@ mod hub {
 
     thread_local! {
         static HUB: RefCell<Hub> = RefCell::default();
+        static WAKER: Waker = Waker::from(Arc::new(Unpark(std::thread::current())));
     }
 
     fn with<T>(use_it: impl FnOnce(&mut Hub) -> T) -> T {
@@ -136,10 +131,10 @@ mod hub {
         })
     }
 
-    /// Whether no statement is under way and the task waits at a failpoint.
+    /// Whether the task waits at a failpoint.
     #[must_use]
     pub fn is_at_rest(task: u64) -> bool {
-        with(|hub| hub.statements == 0 && hub.waiting.values().any(|one| one.task == task && !one.released))
+        with(|hub| hub.waiting.values().any(|one| one.task == task && !one.released))
     }
 
     /// Lets a task go on.
@@ -215,23 +210,30 @@ mod hub {
         }
     }
 
-    /// A statement is under way while this lives.
-    #[derive(Debug)]
-    pub struct InDatabase(());
+    /// Wakes the thread that waits for its statement.
+    struct Unpark(Thread);
 
-    impl InDatabase {
-        /// It begins.
-        #[expect(clippy::new_without_default, reason = "it counts; a default that counts would surprise")]
-        #[must_use]
-        pub fn new() -> Self {
-            with(|hub| hub.statements += 1);
-            Self(())
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
         }
     }
 
-    impl Drop for InDatabase {
-        fn drop(&mut self) {
-            with(|hub| hub.statements = hub.statements.saturating_sub(1));
+    /// Runs a statement or a transaction on SQLite to its end. SQLite answers from a thread of its own: in a simulation
+    /// everything else waits for it, or what it does next would depend on how fast that thread is.
+    pub(crate) async fn at_once<F: Future>(statement: F) -> F::Output {
+        if !with(|hub| hub.armed) {
+            return statement.await;
         }
+        // The runtime's budget is renewed when this thread yields, which it does not do here.
+        let mut statement = pin!(tokio::task::unconstrained(statement));
+        WAKER.with(|waker| {
+            loop {
+                match statement.as_mut().poll(&mut Context::from_waker(waker)) {
+                    Poll::Ready(output) => return output,
+                    Poll::Pending => std::thread::park(),
+                }
+            }
+        })
     }
 }

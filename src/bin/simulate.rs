@@ -52,7 +52,7 @@ struct Args {
     /// Print the sums as JSON.
     #[arg(long)]
     json: bool,
-    /// Threads; as many as there are cores.
+    /// Threads; one more than there are cores, since each waits for its database now and then.
     #[arg(long)]
     threads: Option<usize>,
 }
@@ -177,7 +177,7 @@ fn many(template: &Options, from: u64, count: u64, threads: Option<usize>, all: 
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
     let begun = Instant::now();
     std::thread::scope(|scope| {
-        for _ in 0..threads.unwrap_or(cores) {
+        for _ in 0..threads.unwrap_or(cores + 1) {
             scope.spawn(|| {
                 while !stop.load(Ordering::Relaxed) {
                     let seed = next.fetch_add(1, Ordering::Relaxed);

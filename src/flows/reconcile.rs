@@ -4,7 +4,7 @@ use super::answers::{CHARGE, event_of_intent, event_of_session, is_ours, read};
 use super::close::{Closed, close};
 use super::collect::{look_since, resend, settle_answer};
 use super::recover::tell_cancellations;
-use super::settle::{Trace, commit, settle_one};
+use super::settle::{Trace, commit, next_try, settle_one};
 use super::{ASK_AGAIN, Ctx, Report, Result, tries};
 use crate::billing::apply::{Event, Outcome};
 use crate::billing::charge::{Attempt, Collector, CollectorKind, End, Operation, Phase, Sent, State, Work};
@@ -80,7 +80,7 @@ async fn unknown(
     sent: Sent,
     report: &mut Report,
 ) -> Result<()> {
-    if inquiry(&sent, ctx.now()) == Inquiry::Resend {
+    if inquiry(&sent, ctx.now()) == Inquiry::Resend && may_try(ctx, claimed).await? {
         let Some((claimed, result)) = resend(ctx, claimed, report).await? else { return Ok(()) };
         failpoint!("P9..P10 again");
         let now = ctx.now();
@@ -89,6 +89,16 @@ async fn unknown(
         return commit(ctx, settlement.as_slice(), report, now).await;
     }
     ask(ctx, claimed, attempt, report).await
+}
+
+/// Whether the card networks let a retry run that may not have run yet: another charge on its card may have been declined
+/// since it was written down. A first try is not bound by them.
+async fn may_try(ctx: &Ctx, claimed: &Claimed) -> Result<bool> {
+    if claimed.charge.dunning.is_none() {
+        return Ok(true);
+    }
+    let now = ctx.now();
+    Ok(next_try(ctx, claimed, now).await?.is_some_and(|at| at <= now))
 }
 
 /// Reads what became of an attempt; sends nothing.
@@ -153,11 +163,13 @@ pub(super) async fn find_unnamed(
                 session.metadata.get(CHARGE) == Some(&id)
                     && session.metadata.get(super::answers::GENERATION) == Some(&generation)
             });
-            Ok(match found {
-                Some(session) => event_of_session(claimed, session, now)
-                    .or_else(|| Some(Event::LinkOpened { session: session.id.clone() })),
-                None => super::pay_link::never_made(ctx, claimed).await?.then_some(Event::CollectorDead),
-            })
+            let Some(found) = found else {
+                return Ok(super::pay_link::never_made(ctx, claimed).await?.then_some(Event::CollectorDead));
+            };
+            // The list does not show what became of the Session's PaymentIntent.
+            let session = ctx.stripe.retrieve_checkout_session(&found.id).await?.value;
+            let opened = Event::LinkOpened { session: session.id.clone() };
+            Ok(Some(event_of_session(claimed, &session, now).unwrap_or(opened)))
         }
     }
 }

@@ -108,7 +108,7 @@ fn network_try(claimed: &Claimed, decline: &Decline, now: Timestamp) -> Option<N
 /// From when on the card networks let the saved card be tried again for this charge. `None`: never by machine.
 pub(super) async fn next_try(ctx: &Ctx, claimed: &Claimed, now: Timestamp) -> Result<Option<Timestamp>> {
     let Some(fingerprint) = &claimed.card_fingerprint else { return Ok(Some(now)) };
-    let history = ctx.store.network_history(fingerprint, claimed.charge.amount, now).await?;
+    let history = ctx.store.network_tries(fingerprint, &claimed.charge, now).await?;
     let attempts = ctx.store.attempts(claimed.charge.id).await?;
     let last = attempts.iter().rev().find_map(|one| Some((one.decline()?, one.finished_at?)));
     let same_card = |decline: &Decline| decline.fingerprint.as_ref().is_none_or(|one| one == fingerprint);

@@ -112,31 +112,38 @@ pub(super) async fn mark(ctx: &Ctx) {
 
 /// Reads the witness before the database: whoever changed the one had committed the other.
 async fn compare(ctx: &Ctx, witness: &str) -> Result<Option<String>> {
-    let shown = shown(ctx, witness).await?;
-    let now = ctx.now();
-    let known = ctx.store.instance(now).await?;
-    if shown == known.nonce {
-        let new = crate::chance::uuid().simple().to_string();
-        if ctx.store.next_nonce(known.nonce.as_deref(), &new, now).await? {
-            failpoint!("nonce committed");
-            show(ctx, witness, &new, now).await?;
+    loop {
+        let asked_at = ctx.now();
+        let shown = shown(ctx, witness).await?;
+        let now = ctx.now();
+        let known = ctx.store.instance(now).await?;
+        if shown == known.nonce {
+            let new = crate::chance::uuid().simple().to_string();
+            if ctx.store.next_nonce(known.nonce.as_deref(), &new, now).await? {
+                failpoint!("nonce committed");
+                show(ctx, witness, &new, now).await?;
+            }
+            return Ok(None);
         }
-        return Ok(None);
+        // Somebody died before the newest was shown, or was slow and showed an older one.
+        let mut before = known.nonces_before.split_whitespace();
+        let is_known =
+            shown.as_deref().map_or(before.clone().next().is_none(), |shown| before.any(|one| one == shown));
+        if let Some(nonce) = known.nonce.as_deref().filter(|_| is_known) {
+            show(ctx, witness, nonce, now).await?;
+            return Ok(None);
+        }
+        // Who slept over the answer holds what was shown long ago, perhaps nothing yet.
+        if now.duration_since(asked_at) > SHOW_WITHIN {
+            continue;
+        }
+        let since = known.nonce_at.unwrap_or(known.created_at);
+        let why = format!(
+            "this database is older than what Stripe knows (its newest mark is of {since}), or a second copy of it is in \
+             use: stop the copy, then look at `recurd recover`"
+        );
+        return behind(ctx, since, why).await.map(Some);
     }
-    // Somebody died before the newest was shown, or was slow and showed an older one.
-    let mut before = known.nonces_before.split_whitespace();
-    let is_known =
-        shown.as_deref().map_or(before.clone().next().is_none(), |shown| before.any(|one| one == shown));
-    if let Some(nonce) = known.nonce.as_deref().filter(|_| is_known) {
-        show(ctx, witness, nonce, now).await?;
-        return Ok(None);
-    }
-    let since = known.nonce_at.unwrap_or(known.created_at);
-    let why = format!(
-        "this database is older than what Stripe knows (its newest mark is of {since}), or a second copy of it is in use: \
-         stop the copy, then look at `recurd recover`"
-    );
-    behind(ctx, since, why).await.map(Some)
 }
 
 async fn behind(ctx: &Ctx, since: Timestamp, why: String) -> Result<String> {
@@ -177,6 +184,9 @@ async fn call(ctx: &Ctx, known: &Instance) -> Result<Option<String>> {
     if let Some(why) = not_the_first(ctx, known).await? {
         return Ok(Some(why));
     }
+    if ctx.store.instance(ctx.now()).await?.witness.is_some() {
+        return Ok(None); // Another process was faster, and its witness has agreed.
+    }
     match make(ctx, known.recoveries).await? {
         Some(witness) => compare(ctx, &witness).await,
         None => Ok(None),
@@ -197,7 +207,8 @@ pub(super) async fn make(ctx: &Ctx, recoveries: u32) -> Result<Option<String>> {
     let Some(made) = made.active() else { return Ok(None) };
     ctx.store.set_witness(&made.id).await?;
     failpoint!("witness known");
-    Ok(Some(made.id.clone()))
+    // Who slept for longer than the key is good for has made a second one: what is on record counts.
+    Ok(ctx.store.instance(ctx.now()).await?.witness)
 }
 
 /// Whether the account's newest PaymentIntents name a charge that a database without a witness should know.

@@ -40,10 +40,8 @@ impl Signal {
     }
 }
 
-/// Polls a task until it rests (`None`) or is done.
-///
-/// Statements run on another thread, so a task is waited for as long as one is under way: how fast that thread is
-/// decides nothing.
+/// Polls a task until it rests (`None`) or is done. Its statements are over when they have been polled once: how fast
+/// SQLite's own thread is decides nothing.
 pub async fn poll_to_rest<T>(task: u64, future: &mut Boxed<T>, signal: &Arc<Signal>) -> Option<T> {
     let waker = Waker::from(signal.clone());
     loop {

@@ -47,8 +47,8 @@ impl Sim {
         old.close().await;
         (self.planned_at_writes, self.checked_at_writes) = (u64::MAX, u64::MAX);
         self.mirror = Mirror::default();
-        let (changes, wakes) = self.store.look(0).await.unwrap_or_default();
-        self.wakes = wakes;
+        let changes = self.store.changes(0).await.unwrap_or_default();
+        self.wakes_at_writes = None;
         self.mirror.learn(changes, stage::now_ms(), &mut Touched::default());
         stage::with(|stage| stage.touched = Touched::default());
     }

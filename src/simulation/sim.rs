@@ -79,8 +79,9 @@ pub(super) struct Sim {
     pub(super) ticked: BTreeMap<Job, i64>,
     pub(super) planned_at_writes: u64,
     pub(super) checked_at_writes: u64,
-    /// When each job has work next, as of the last look.
+    /// When each job has work next; see [`Sim::look_for_work`].
     pub(super) wakes: Vec<Wake>,
+    pub(super) wakes_at_writes: Option<u64>,
 }
 
 /// Runs a seed.
@@ -143,6 +144,7 @@ impl Sim {
             planned_at_writes: u64::MAX,
             checked_at_writes: u64::MAX,
             wakes: Vec::new(),
+            wakes_at_writes: None,
         };
         for _ in 0..rng.between(1, 4) {
             let skew_ms = rng.between(-55_000, 55_000);
@@ -177,6 +179,7 @@ impl Sim {
         self.live(begin + options.days * DAY_MS).await?;
         self.end_trouble();
         self.live(begin + (options.days + QUIET_DAYS) * DAY_MS).await?;
+        self.look_for_work().await;
         ending::check(self)
     }
 
@@ -214,7 +217,7 @@ impl Sim {
         loop {
             let soon = self.queue.keys().next().is_some_and(|(at, _)| *at <= stage::now_ms() + 1000);
             if !soon {
-                self.plan();
+                self.plan().await;
             }
             let job_ms = stage::with(|stage| stage.sandbox.next_job_ms()).unwrap_or(i64::MAX);
             let next_ms = self.queue.keys().next().map_or(i64::MAX, |(at, _)| *at);
@@ -355,8 +358,8 @@ impl Sim {
         touched.tries.extend(fresh.tries);
         let writes = self.store.writes();
         if writes != self.checked_at_writes {
-            let (changes, wakes) = self.store.look(self.mirror.seq).await.unwrap_or_default();
-            (self.checked_at_writes, self.wakes) = (writes, wakes);
+            let changes = self.store.changes(self.mirror.seq).await.unwrap_or_default();
+            self.checked_at_writes = writes;
             stage::with(|stage| {
                 for change in &changes {
                     stage.stir(&change.row);

@@ -76,6 +76,8 @@ pub struct Truth {
     pub tries_on: BTreeMap<(String, i64, String), Vec<String>>,
     /// POSTs by key: when first, with which path and body, how often.
     pub keys: BTreeMap<String, (i64, String, String, u32)>,
+    /// When POSTs with a charge of ours in their key left, Unix seconds, oldest first.
+    pub left: BTreeMap<String, Vec<i64>>,
     /// Events that Stripe signed.
     pub signed: BTreeSet<String>,
     /// Mails that arrived.
@@ -135,6 +137,9 @@ impl Truth {
         body: &str,
         stored: Option<StoredRequest>,
     ) -> Post {
+        if let Some(charge) = key.split(':').nth(2) {
+            self.left.entry(charge.to_owned()).or_default().push(at_ms / 1000);
+        }
         let known = self.keys.entry(key.to_owned()).or_insert((at_ms, path.to_owned(), body.to_owned(), 0));
         known.3 += 1;
         let differs = known.1 != path || known.2 != body;
@@ -149,6 +154,13 @@ impl Truth {
             stored,
             poisoned: false,
         }
+    }
+
+    /// When we last sent something for a charge, until an instant: what Stripe carries out later, it carries out on its own.
+    #[must_use]
+    pub fn last_left(&self, charge: &str, until: i64) -> i64 {
+        let left = self.left.get(charge).into_iter().flatten();
+        left.copied().take_while(|at| *at <= until).last().unwrap_or(until)
     }
 
     /// The first use of a key was none after all.

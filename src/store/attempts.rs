@@ -264,4 +264,30 @@ impl Store {
         };
         Ok(rows.into_iter().filter_map(read).collect())
     }
+
+    /// As [`Store::network_history`], and what other charges have sent to the card and has no answer yet: the bank may have
+    /// declined that too.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Database`].
+    pub async fn network_tries(
+        &self,
+        fingerprint: &str,
+        charge: &Charge,
+        now: Timestamp,
+    ) -> Result<Vec<Try>> {
+        const UNANSWERED: &str = "SELECT a.last_sent_at, c.amount_minor, c.currency FROM attempt a \
+            JOIN charge c ON c.id = a.charge_id WHERE a.finished_at IS NULL AND a.last_sent_at IS NOT NULL \
+            AND a.card_fingerprint = $1 AND a.charge_id <> $2";
+        let mut tries = self.network_history(fingerprint, charge.amount, now).await?;
+        let rows: Vec<(i64, i64, String)> = on_db!(self, db => {
+            sqlx::query_as(UNANSWERED).bind(fingerprint).bind(charge.id.to_string()).fetch_all(db).await?
+        });
+        tries.extend(rows.into_iter().filter_map(|(at, minor, currency)| {
+            let same_amount =
+                (minor, currency.as_str()) == (charge.amount.minor(), charge.amount.currency().code());
+            Some(Try { at: super::rows::instant(at)?, same_amount, brand: None })
+        }));
+        Ok(tries)
+    }
 }

@@ -116,7 +116,7 @@ macro_rules! claimable {
             "(SELECT l.id FROM charge l WHERE l.customer_id = c.customer_id AND l.lease_owner IS NOT NULL), ",
             "(SELECT o.id FROM charge o WHERE o.customer_id = c.customer_id AND o.settled_at IS NULL ",
             "AND o.due_at <= c.due_at AND o.wake_for = $3 AND o.wake_at <= $4 ORDER BY o.due_at, o.id LIMIT 1)) ",
-            "ORDER BY c.wake_at LIMIT $5",
+            "ORDER BY c.wake_at LIMIT CAST($5 AS BIGINT)",
             $close, " RETURNING CAST(", $key, " AS TEXT)"
         )
     };
@@ -318,7 +318,7 @@ impl Store {
     pub async fn list_charges(&self, filter: &ChargeFilter) -> Result<Vec<Claimed>> {
         const LIST: &str = select_charges!(
             "WHERE ($1 IS NULL OR c.state = $1) AND ($2 IS NULL OR c.customer_id = $2) \
-             AND ($3 IS NULL OR c.subscription_id = $3) ORDER BY c.due_at DESC, c.id LIMIT $4 OFFSET $5"
+             AND ($3 IS NULL OR c.subscription_id = $3) ORDER BY c.due_at DESC, c.id LIMIT CAST($4 AS BIGINT) OFFSET CAST($5 AS BIGINT)"
         );
         let rows = on_db!(self, db => {
             sqlx::query_as::<_, ChargeRow>(LIST)

@@ -236,7 +236,8 @@ impl Store {
     /// # Errors
     /// [`super::StoreError::Database`].
     pub async fn list_customers(&self, offset: i64, limit: i64) -> Result<Vec<Customer>> {
-        const LIST: &str = select_customers!("ORDER BY created_at, id LIMIT $1 OFFSET $2");
+        const LIST: &str =
+            select_customers!("ORDER BY created_at, id LIMIT CAST($1 AS BIGINT) OFFSET CAST($2 AS BIGINT)");
         Ok(on_db!(self, db => sqlx::query_as(LIST).bind(limit).bind(offset).fetch_all(db).await?))
     }
 

@@ -149,7 +149,7 @@ impl Store {
     /// [`super::StoreError::Database`].
     pub async fn open_enrolments(&self, opened_before: Timestamp, limit: i64) -> Result<Vec<Enrolment>> {
         const LIST: &str = select_enrolments!(
-            "WHERE state IN ('opening', 'open') AND created_at <= $1 ORDER BY created_at LIMIT $2"
+            "WHERE state IN ('opening', 'open') AND created_at <= $1 ORDER BY created_at LIMIT CAST($2 AS BIGINT)"
         );
         Ok(on_db!(self, db => {
             sqlx::query_as(LIST).bind(opened_before.as_second()).bind(limit).fetch_all(db).await?

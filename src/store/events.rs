@@ -54,7 +54,7 @@ macro_rules! claimable {
     ($open:literal, $close:literal) => {
         concat!(
             "UPDATE webhook_event SET wake_at = $1, tries = tries + 1 WHERE id ", $open, "SELECT id FROM webhook_event ",
-            "WHERE state = 'pending' AND wake_at <= $2 ORDER BY wake_at LIMIT $3",
+            "WHERE state = 'pending' AND wake_at <= $2 ORDER BY wake_at LIMIT CAST($3 AS BIGINT)",
             $close, " RETURNING id, type, object_id, object_type, charge_id, created, received_at, state, tries, error"
         )
     };

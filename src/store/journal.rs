@@ -44,7 +44,7 @@ impl Sqlite {
 }
 
 /// One change of one row, committed.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, FromRow)]
 pub struct Change {
     /// Rises with every change.
     pub seq: i64,
@@ -55,7 +55,7 @@ pub struct Change {
 }
 
 /// When each job has work next, Unix seconds.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, FromRow)]
 pub struct Wake {
     /// The job's name.
     pub job: String,
@@ -151,29 +151,27 @@ impl Store {
         }
     }
 
-    /// The changes after one, and when each job has work next.
+    /// The changes after one.
     ///
     /// # Errors
     /// [`super::StoreError::Database`].
-    pub async fn look(&self, seq: i64) -> Result<(Vec<Change>, Vec<Wake>)> {
-        const LOOK: &str = "SELECT seq AS at, kind AS what, row FROM journal WHERE seq > $1 \
-            UNION ALL SELECT MIN(wake_at), wake_for, NULL FROM charge WHERE wake_at IS NOT NULL GROUP BY wake_for \
-            UNION ALL SELECT next_due_at, 'materialize', NULL FROM (SELECT MIN(next_due_at) AS next_due_at FROM subscription \
+    pub async fn changes(&self, seq: i64) -> Result<Vec<Change>> {
+        const AFTER: &str = "SELECT seq, kind, row FROM journal WHERE seq > $1 ORDER BY seq";
+        Ok(on_db!(self, db => sqlx::query_as(AFTER).bind(seq).fetch_all(db).await?))
+    }
+
+    /// When each job has work next.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Database`].
+    pub async fn wakes(&self) -> Result<Vec<Wake>> {
+        const WAKES: &str = "SELECT wake_for AS job, MIN(wake_at) AS at FROM charge WHERE wake_at IS NOT NULL GROUP BY wake_for \
+            UNION ALL SELECT 'materialize', next_due_at FROM (SELECT MIN(next_due_at) AS next_due_at FROM subscription \
             WHERE state = 'active' AND next_due_at IS NOT NULL) WHERE next_due_at IS NOT NULL \
-            UNION ALL SELECT at, 'notify', NULL FROM (SELECT MIN(wake_at) AS at FROM outbox WHERE state = 'pending') WHERE at IS NOT NULL \
-            UNION ALL SELECT at, 'receive', NULL FROM (SELECT MIN(wake_at) AS at FROM webhook_event WHERE state = 'pending') WHERE at IS NOT NULL \
-            UNION ALL SELECT at, 'enrol', NULL FROM (SELECT MIN(created_at) + 121 AS at FROM enrolment WHERE state IN ('opening', 'open')) WHERE at IS NOT NULL";
-        let rows: Vec<(i64, String, Option<String>)> =
-            on_db!(self, db => sqlx::query_as(LOOK).bind(seq).fetch_all(db).await?);
-        let (mut changes, mut wakes) = (Vec::new(), Vec::new());
-        for (at, what, row) in rows {
-            match row {
-                Some(row) => changes.push(Change { seq: at, kind: what, row }),
-                None => wakes.push(Wake { job: what, at }),
-            }
-        }
-        changes.sort_by_key(|change| change.seq);
-        Ok((changes, wakes))
+            UNION ALL SELECT 'notify', at FROM (SELECT MIN(wake_at) AS at FROM outbox WHERE state = 'pending') WHERE at IS NOT NULL \
+            UNION ALL SELECT 'receive', at FROM (SELECT MIN(wake_at) AS at FROM webhook_event WHERE state = 'pending') WHERE at IS NOT NULL \
+            UNION ALL SELECT 'enrol', at FROM (SELECT MIN(created_at) + 121 AS at FROM enrolment WHERE state IN ('opening', 'open')) WHERE at IS NOT NULL";
+        Ok(on_db!(self, db => sqlx::query_as(WAKES).fetch_all(db).await?))
     }
 
     /// What is stored under an idempotency key.

@@ -196,7 +196,7 @@ macro_rules! claimable {
     ($open:literal, $close:literal) => {
         concat!(
             "UPDATE outbox SET lease_owner = $1, wake_at = $2, tries = tries + 1 WHERE id ", $open, "SELECT id FROM outbox ",
-            "WHERE state = 'pending' AND wake_at <= $3 ORDER BY wake_at LIMIT $4",
+            "WHERE state = 'pending' AND wake_at <= $3 ORDER BY wake_at LIMIT CAST($4 AS BIGINT)",
             $close, " RETURNING id, subject, step, kind, charge_id, customer_id, template, payload, tries, unknowns, created_at"
         )
     };

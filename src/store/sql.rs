@@ -2,6 +2,9 @@
 //!
 //! Placeholders are `$n`, types are TEXT and BIGINT, and both databases know `RETURNING`, `ON CONFLICT` and partial
 //! indexes. Where they differ, both texts stand side by side under `Differs:`.
+//!
+//! `LIMIT CAST($n AS BIGINT)` and not `LIMIT $n`: SQLite plans by the value of a bare one, and compiles the statement anew
+//! each time it is run.
 
 /// A statement in both dialects.
 #[derive(Clone, Copy, Debug)]
@@ -39,10 +42,13 @@ macro_rules! on_db {
     ($store:expr, $db:ident => $body:expr) => {
         match $store.backend() {
             $crate::store::Backend::Sqlite(sqlite) => {
-                $crate::failpoint::in_database!();
-                let mut connection = sqlite.connection().await?;
-                let $db = &mut *connection;
-                $body
+                $crate::failpoint::at_once(async {
+                    let mut connection = sqlite.connection().await?;
+                    let $db = &mut *connection;
+                    let value = $body;
+                    Ok::<_, $crate::store::StoreError>(value)
+                })
+                .await?
             }
             $crate::store::Backend::Postgres(pool) => {
                 let mut connection = pool.acquire().await?;
@@ -62,19 +68,21 @@ macro_rules! in_tx {
     ($store:expr, $tx:ident => $body:block) => {
         match $store.backend() {
             $crate::store::Backend::Sqlite(sqlite) => {
-                $crate::failpoint::in_database!();
-                let _writing = sqlite.writer.lock().await;
-                $crate::store::sql::hindered("begin")?;
-                let mut connection = sqlite.connection().await?;
-                let mut transaction =
-                    sqlx::Connection::begin_with(&mut *connection, "BEGIN IMMEDIATE").await?;
-                let value = {
-                    let $tx = &mut *transaction;
-                    $body
-                };
-                transaction.commit().await?;
-                $crate::store::sql::hindered("committed")?;
-                value
+                $crate::failpoint::at_once(async {
+                    let _writing = sqlite.writer.lock().await;
+                    $crate::store::sql::hindered("begin")?;
+                    let mut connection = sqlite.connection().await?;
+                    let mut transaction =
+                        sqlx::Connection::begin_with(&mut *connection, "BEGIN IMMEDIATE").await?;
+                    let value = {
+                        let $tx = &mut *transaction;
+                        $body
+                    };
+                    transaction.commit().await?;
+                    $crate::store::sql::hindered("committed")?;
+                    Ok::<_, $crate::store::StoreError>(value)
+                })
+                .await?
             }
             $crate::store::Backend::Postgres(pool) => {
                 let mut transaction = pool.begin().await?;
@@ -97,14 +105,16 @@ macro_rules! alone {
     ($store:expr, $db:ident => $body:expr) => {
         match $store.backend() {
             $crate::store::Backend::Sqlite(sqlite) => {
-                $crate::failpoint::in_database!();
-                let _writing = sqlite.writer.lock().await;
-                $crate::store::sql::hindered("begin")?;
-                let mut connection = sqlite.connection().await?;
-                let $db = &mut *connection;
-                let value = $body;
-                $crate::store::sql::hindered("committed")?;
-                value
+                $crate::failpoint::at_once(async {
+                    let _writing = sqlite.writer.lock().await;
+                    $crate::store::sql::hindered("begin")?;
+                    let mut connection = sqlite.connection().await?;
+                    let $db = &mut *connection;
+                    let value = $body;
+                    $crate::store::sql::hindered("committed")?;
+                    Ok::<_, $crate::store::StoreError>(value)
+                })
+                .await?
             }
             $crate::store::Backend::Postgres(pool) => {
                 let mut connection = pool.acquire().await?;

@@ -226,7 +226,7 @@ impl Store {
     /// [`super::StoreError::Database`].
     pub async fn due_subscriptions(&self, now: Timestamp, limit: usize) -> Result<Vec<DueSubscription>> {
         const DUE: &str = select_subscriptions!(
-            "WHERE state = 'active' AND next_due_at IS NOT NULL AND next_due_at <= $1 ORDER BY next_due_at LIMIT $2"
+            "WHERE state = 'active' AND next_due_at IS NOT NULL AND next_due_at <= $1 ORDER BY next_due_at LIMIT CAST($2 AS BIGINT)"
         );
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let mut rows: Vec<Subscription> =
@@ -319,7 +319,7 @@ impl Store {
         limit: i64,
     ) -> Result<Vec<Subscription>> {
         const LIST: &str = select_subscriptions!(
-            "WHERE ($1 IS NULL OR customer_id = $1) ORDER BY created_at, id LIMIT $2 OFFSET $3"
+            "WHERE ($1 IS NULL OR customer_id = $1) ORDER BY created_at, id LIMIT CAST($2 AS BIGINT) OFFSET CAST($3 AS BIGINT)"
         );
         Ok(on_db!(self, db => {
             sqlx::query_as(LIST)

@@ -103,7 +103,7 @@ impl Store {
     /// [`super::StoreError::Database`].
     pub async fn untold_cancellations(&self, limit: usize) -> Result<Vec<Untold>> {
         const UNTOLD: &str = "SELECT s.id, c.stripe_customer FROM subscription s JOIN customer c ON c.id = s.customer_id \
-            WHERE s.state = 'canceled' AND s.told_at IS NULL ORDER BY s.id LIMIT $1";
+            WHERE s.state = 'canceled' AND s.told_at IS NULL ORDER BY s.id LIMIT CAST($1 AS BIGINT)";
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         Ok(on_db!(self, db => sqlx::query_as(UNTOLD).bind(limit).fetch_all(db).await?))
     }

@@ -178,3 +178,42 @@ async fn a_retry_that_the_card_networks_put_off_says_until_when() {
     scene.until(&next.at.to_string(), Duration::from_secs(1800)).await;
     assert_eq!(scene.times_collected(), 1, "{:?}", scene.story());
 }
+
+#[tokio::test]
+async fn a_retry_that_got_lost_is_not_sent_again_where_another_charge_was_declined_meanwhile() {
+    let (scene, ann) = Scene::ann("pm_card_visa").await;
+    // The retry of the first is planned for ten o'clock on this day.
+    scene.person("ann", "pm_card_visa", "basic", "2026-01-08T10:00:30Z").await;
+    scene.world.sandbox.script_card(&ann.card, "insufficient_funds, insufficient_funds, ok, ok").unwrap();
+    // The client itself sends it again twice.
+    for _ in 0..3 {
+        scene.fault("POST", "/v1/payment_intents/*/confirm", "no-answer not-executed");
+    }
+    scene.until("2026-01-08T10:00:00Z", Duration::from_secs(1800)).await;
+    scene.until("2026-01-08T10:00:40Z", Duration::from_secs(40)).await;
+    assert_eq!(scene.states().await, ["collecting", "past_due"], "{:?}", scene.story());
+    scene.hours(23).await;
+    assert_eq!(scene.tries().len(), 2, "one try a day on one card and amount: {:?}", scene.story());
+    scene.days(8).await;
+    assert_eq!((scene.states().await, scene.times_collected()), (vec!["paid", "paid"], 2));
+    scene.agree().await;
+}
+
+#[tokio::test]
+async fn a_retry_without_an_answer_counts_as_a_try_for_the_cards_other_charges() {
+    let (scene, ann) = Scene::ann("pm_card_visa").await;
+    scene.person("ann", "pm_card_visa", "basic", "2026-01-05T09:30:00Z").await;
+    let script = "insufficient_funds, insufficient_funds, insufficient_funds, ok, ok";
+    scene.world.sandbox.script_card(&ann.card, script).unwrap();
+    scene.no_events();
+    scene.days(2).await;
+    // The bank declines the first retry and nobody hears of it; the other charge's retry is due at the same time.
+    for _ in 0..3 {
+        scene.fault("POST", "/v1/payment_intents/*/confirm", "no-answer");
+    }
+    scene.until("2026-01-09T08:00:00Z", Duration::from_secs(1800)).await;
+    assert_eq!(scene.tries().len(), 3, "one try a day on one card and amount: {:?}", scene.story());
+    scene.days(8).await;
+    assert_eq!((scene.states().await, scene.times_collected()), (vec!["paid", "paid"], 2));
+    scene.agree().await;
+}

@@ -223,6 +223,23 @@ async fn a_page_whose_answer_was_lost_is_found_by_the_next_click() {
 }
 
 #[tokio::test]
+async fn a_page_whose_answer_was_lost_and_whose_payment_fails_days_later_does_not_stay_pending() {
+    let (scene, web) = declined().await;
+    scene.no_events();
+    for _ in 0..3 {
+        scene.fault("POST", "/v1/checkout/sessions", "no-answer");
+    }
+    web.click(&scene.token()).await;
+    let session = scene.books().sessions[0].id.clone();
+    scene.world.sandbox.complete_session(&session, "pm_card_sandbox_processingThenFailed").unwrap();
+    scene.hours(2).await;
+    assert_eq!(scene.state().await.as_str(), "processing");
+    scene.days(8).await;
+    assert_eq!((scene.state().await.as_str(), scene.times_collected()), ("paid", 1), "{:?}", scene.story());
+    scene.agree().await;
+}
+
+#[tokio::test]
 async fn a_page_that_stripe_failed_to_answer_is_over_after_its_hour_and_the_next_click_opens_another() {
     for effect in ["500", "500 not-executed"] {
         let (scene, web) = declined().await;
