@@ -168,8 +168,11 @@ pub(super) async fn find_unnamed(
             };
             // The list does not show what became of the Session's PaymentIntent.
             let session = ctx.stripe.retrieve_checkout_session(&found.id).await?.value;
-            let opened = Event::LinkOpened { session: session.id.clone() };
-            Ok(Some(event_of_session(claimed, &session, now).unwrap_or(opened)))
+            let Some(event) = event_of_session(claimed, &session, now) else {
+                return Ok(Some(Event::LinkOpened { session: session.id.clone() }));
+            };
+            tries::of_page(ctx, &session, &event).await?;
+            Ok(Some(event))
         }
     }
 }
