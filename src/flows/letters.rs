@@ -207,3 +207,20 @@ pub(super) fn bare(head: &Letterhead, customer: &Customer) -> MailContext {
         locale: customer.locale.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::billing::dunning::DunningPolicy;
+
+    #[test]
+    fn the_tone_follows_how_often_the_ladder_has_written() {
+        // Step 1 of the default ladder sends no mail.
+        let steps = DunningPolicy::default().steps;
+        assert_eq!(tone(&steps, "ladder-0"), Tone::First);
+        assert_eq!(tone(&steps, "ladder-1"), Tone::Reminder);
+        assert_eq!(tone(&steps, "ladder-2"), Tone::Reminder);
+        assert_eq!(tone(&steps, "ladder-3"), Tone::Firm);
+        assert_eq!(tone(&steps[1..], "ladder-1"), Tone::First, "the first mail comes late, and is friendly");
+    }
+}
