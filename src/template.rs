@@ -1,5 +1,7 @@
 //! Templates of mails and pages. The only place that knows the template engine.
 //!
+//! Layouts are one for all languages; each language has its words, a file for each mail and one for all pages.
+//!
 //! Every template is built in and can be replaced by a file of the same name in a directory of the
 //! operator's. All of them are compiled and tried with sample data when they are loaded, so a mistake
 //! is found by `recurd check` and not by the first customer whose card was declined.
@@ -8,6 +10,7 @@
 //! a template expression: values lose control characters everywhere and are escaped in `.html`.
 
 mod built_in;
+mod languages;
 mod overrides;
 mod samples;
 mod values;
@@ -29,7 +32,7 @@ pub use values::{clean, looks_like_a_link};
 pub const FALLBACK_LOCALE: &str = "en";
 
 /// Layouts and words: used by other templates, never sent for themselves.
-const SHARED_STEMS: [&str; 2] = ["base", "words"];
+const SHARED_STEMS: [&str; 3] = ["base", "parts", "words"];
 
 /// Limit: a subject longer than this is cut; mail programs show far less.
 const SUBJECT_CHARS_MAX: usize = 150;
@@ -99,11 +102,17 @@ type Sources = BTreeMap<String, Source>;
 
 /// All templates, compiled and tried. Cloning is cheap.
 #[derive(Clone)]
-pub struct Templates(Arc<Loaded>);
+pub struct Templates {
+    loaded: Arc<Loaded>,
+    /// The language of those whose own is not there.
+    default_locale: String,
+}
 
 struct Loaded {
     engine: Environment<'static>,
     sources: Sources,
+    /// Which source each template of the engine was made of.
+    made_of: BTreeMap<String, String>,
 }
 
 impl std::fmt::Debug for Templates {
@@ -125,10 +134,15 @@ impl Templates {
         if let Some(dir) = override_dir {
             overrides::read(dir, &mut sources)?;
         }
-        let engine = compile(&sources)?;
-        let templates = Self(Arc::new(Loaded { engine, sources }));
-        samples::try_all(&templates.0)?;
-        Ok(templates)
+        let loaded = compile(sources)?;
+        samples::try_all(&loaded)?;
+        Ok(Self { loaded: Arc::new(loaded), default_locale: FALLBACK_LOCALE.to_owned() })
+    }
+
+    /// The same templates, speaking `locale` to those whose own language is not there.
+    #[must_use]
+    pub fn with_default_locale(self, locale: &str) -> Self {
+        Self { default_locale: locale.to_owned(), ..self }
     }
 
     /// The names of the built-in templates with their text: what an operator may copy and change.
@@ -138,21 +152,41 @@ impl Templates {
 
     /// The names of the templates that come from the operator's directory.
     pub fn overridden(&self) -> impl Iterator<Item = &str> {
-        self.0.sources.iter().filter(|(_, source)| source.path.is_some()).map(|(name, _)| name.as_str())
+        self.loaded.sources.iter().filter(|(_, source)| source.path.is_some()).map(|(name, _)| name.as_str())
     }
 
-    /// The language in which `file` of `family` (`mail` or `pages`) exists: `de-AT`, else `de`, else `en`.
+    /// The language in which `file` of `family` (`mail` or `pages`) exists: `de-AT`, else `de`, else the default's.
     #[must_use]
     pub fn locale(&self, family: &str, file: &str, wanted: &str) -> String {
-        let mut tag = overrides::canonical_locale(wanted);
+        let found = [wanted, &self.default_locale].into_iter().find_map(|tag| self.find(family, file, tag));
+        found.unwrap_or_else(|| FALLBACK_LOCALE.to_owned())
+    }
+
+    /// The language for amounts and dates beside it: that of the text, in the region that was asked for.
+    #[must_use]
+    pub fn regional_locale(&self, family: &str, file: &str, wanted: &str) -> String {
+        let asked =
+            [wanted, &self.default_locale].into_iter().find(|tag| self.find(family, file, tag).is_some());
+        asked.and_then(overrides::canonical_locale).unwrap_or_else(|| FALLBACK_LOCALE.to_owned())
+    }
+
+    /// Every language that has `file`.
+    #[must_use]
+    pub fn locales(&self, family: &str, file: &str) -> Vec<String> {
+        let of = |name: &str| match overrides::split(name) {
+            Some((one, locale, rest)) if one == family && rest == file => Some(locale.to_owned()),
+            _ => None,
+        };
+        self.loaded.made_of.keys().filter_map(|name| of(name)).collect()
+    }
+
+    fn find(&self, family: &str, file: &str, wanted: &str) -> Option<String> {
+        let mut tag = overrides::canonical_locale(wanted)?;
         loop {
-            if self.0.sources.contains_key(&format!("{family}/{tag}/{file}")) {
-                return tag;
+            if self.loaded.made_of.contains_key(&format!("{family}/{tag}/{file}")) {
+                return Some(tag);
             }
-            match tag.rfind('-') {
-                Some(cut) => tag.truncate(cut),
-                None => return FALLBACK_LOCALE.to_owned(),
-            }
+            tag.truncate(tag.rfind('-')?);
         }
     }
 
@@ -161,7 +195,7 @@ impl Templates {
     /// # Errors
     /// [`TemplateError::Broken`] when a value is missing or the name is unknown.
     pub fn render(&self, name: &str, context: &impl Serialize) -> Result<String, TemplateError> {
-        self.0.render(name, Value::from(Serde(context)))
+        self.loaded.render(name, Value::from(Serde(context)))
     }
 }
 
@@ -170,42 +204,52 @@ impl Loaded {
         let rendered = self.engine.get_template(name).and_then(|template| template.render(context));
         match rendered {
             Ok(text) => Ok(tidy(name, text)),
-            Err(error) => Err(broken(&self.sources, name, &error)),
+            Err(error) => Err(broken(&self.sources, &self.made_of, name, &error)),
         }
     }
 }
 
-fn compile(sources: &Sources) -> Result<Environment<'static>, TemplateError> {
+fn compile(sources: Sources) -> Result<Loaded, TemplateError> {
     let mut engine = Environment::new();
+    let made = languages::expand(&sources)?;
+    let made_of: BTreeMap<String, String> =
+        made.iter().map(|(name, one)| (name.clone(), one.source.clone())).collect();
     let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
-    engine.set_syntax(syntax.map_err(|error| broken(sources, "syntax", &error))?);
+    engine.set_syntax(syntax.map_err(|error| broken(&sources, &made_of, "syntax", &error))?);
     engine.set_undefined_behavior(UndefinedBehavior::Strict);
     engine.set_auto_escape_callback(|name| match name.ends_with(".html") {
         true => AutoEscape::Html,
         false => AutoEscape::None,
     });
     engine.set_formatter(values::write);
-    for (name, source) in sources {
-        let added = engine.add_template_owned(name.clone(), source.text.clone());
-        added.map_err(|error| broken(sources, name, &error))?;
+    for (name, one) in made {
+        let added = engine.add_template_owned(name.clone(), one.text);
+        added.map_err(|error| broken(&sources, &made_of, &name, &error))?;
     }
-    Ok(engine)
+    Ok(Loaded { engine, sources, made_of })
 }
 
 /// Names the file a person can open: the template that failed may be one that another includes.
-fn broken(sources: &Sources, name: &str, error: &minijinja::Error) -> TemplateError {
-    let name = error.name().unwrap_or(name);
+fn broken(
+    sources: &Sources,
+    made_of: &BTreeMap<String, String>,
+    name: &str,
+    error: &minijinja::Error,
+) -> TemplateError {
+    let made = error.name().unwrap_or(name);
+    let name = made_of.get(made).map_or(made, String::as_str);
     let mut detail = match error.detail() {
         Some(detail) => format!("{}: {detail}", error.kind()),
         None => error.kind().to_string(),
     };
     let own_file = |name: &str| sources.get(name).and_then(|source| source.path.as_ref());
-    let folder = name.rsplit_once('/').map_or("", |(folder, _)| folder);
     // A built-in template breaks when the operator's words or layout lack something it uses.
-    let shared =
-        SHARED_STEMS.iter().flat_map(|stem| ["txt", "html"].map(|ext| format!("{folder}/{stem}.{ext}")));
+    let shared = |name: &&String| {
+        let stem = name.rsplit('/').next().and_then(|file| file.split('.').next()).unwrap_or("");
+        SHARED_STEMS.contains(&stem)
+    };
     if own_file(name).is_none()
-        && let Some(path) = shared.filter_map(|name| own_file(&name)).next()
+        && let Some(path) = sources.keys().filter(shared).find_map(|name| own_file(name))
     {
         detail.push_str(&format!("; it uses {}", path.display()));
     }

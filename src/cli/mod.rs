@@ -8,6 +8,7 @@ mod check;
 mod demo;
 mod find;
 mod halt;
+mod mail;
 mod people;
 mod recover;
 mod run;
@@ -77,6 +78,9 @@ enum Command {
     /// Charges.
     #[command(subcommand)]
     Charges(charges::ChargesCommand),
+    /// Look at the mails, and send one.
+    #[command(subcommand)]
+    Mail(mail::MailCommand),
     /// The story of a charge: what happened, why, what happens next and when.
     Explain {
         /// Our id or its beginning, or a pi_ or cs_ id.
@@ -143,6 +147,7 @@ pub async fn dispatch(cli: Cli) -> Exit {
         Command::Subscriptions(command) => people::subscriptions(&global, command).await,
         Command::Enroll(args) => people::enroll(&global, args).await,
         Command::Charges(command) => charges::charges(&global, command).await,
+        Command::Mail(command) => mail::mail(&global, command).await,
         Command::Explain { id } => charges::explain(&global, &id).await,
         Command::Status => status::status(&global).await,
         Command::Halt(args) => halt::halt(&global, &args).await,

@@ -48,8 +48,8 @@ pub struct PersonArgs {
     /// Stripe's customer id (cus_...); without it a Stripe customer is created.
     #[arg(long)]
     stripe_customer: Option<String>,
-    /// Language tag.
-    #[arg(long, default_value = "en")]
+    /// Language tag, such as de-AT; without it the language of the configuration.
+    #[arg(long, default_value = "")]
     locale: String,
     /// IANA time zone.
     #[arg(long, default_value = "UTC")]

@@ -76,7 +76,8 @@ pub(super) fn letterhead(config: &Config) -> Result<Letterhead, ConfigError> {
 
 async fn offline(config: Config, clock: Clock, store: Store, stripe: Client) -> Result<Ctx> {
     let mailer = mailer(&config, &clock)?;
-    let templates = Templates::load(config.mail.templates.as_deref())?;
+    let templates =
+        Templates::load(config.mail.templates.as_deref())?.with_default_locale(&config.brand.locale);
     let head = letterhead(&config)?;
     let instance = store.instance(clock.now()).await?;
     Ok(Ctx::new(store, stripe, Arc::new(mailer), templates, clock, Arc::new(config), instance.id, head))

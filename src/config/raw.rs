@@ -216,6 +216,8 @@ pub struct RawHttp {
 pub struct RawBrand {
     /// Who charges.
     pub name: String,
+    /// Language of mails and pages for customers whose own is unknown or not there: `en`, `de`, `fr`, `es`, `zh`.
+    pub locale: String,
     /// Colour of buttons, `#1a56db`.
     pub color: String,
     /// Address of a logo; empty: none.
@@ -277,6 +279,8 @@ pub struct RawGuard {
 pub struct BrandConfig {
     /// Who charges.
     pub name: String,
+    /// Language where the customer's is unknown or not there.
+    pub locale: String,
     /// Colour of buttons.
     pub color: String,
     /// Logo.
@@ -294,6 +298,7 @@ impl From<RawBrand> for BrandConfig {
         let some = |text: String| (!text.is_empty()).then_some(text);
         Self {
             name: raw.name,
+            locale: raw.locale,
             color: raw.color,
             logo_url: some(raw.logo_url),
             footer: some(raw.footer),

@@ -124,7 +124,8 @@ impl World {
             )?),
         };
         let head = Letterhead::new(&config).map_err(anyhow::Error::msg)?;
-        let templates = Templates::load(config.mail.templates.as_deref())?;
+        let templates =
+            Templates::load(config.mail.templates.as_deref())?.with_default_locale(&config.brand.locale);
         let instance = store.instance(clock.now()).await?.id;
         let ctx = Ctx::new(store, stripe, mailer, templates, clock.clone(), Arc::new(config), instance, head);
         Ok(Self { ctx, sandbox, clock, dir: options.dir })

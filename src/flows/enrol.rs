@@ -33,7 +33,7 @@ pub struct Person {
     pub email: String,
     /// Display name.
     pub name: String,
-    /// Language tag.
+    /// Language tag; empty: that of the configuration.
     pub locale: String,
     /// IANA zone.
     pub time_zone: String,
@@ -48,9 +48,10 @@ pub async fn add_customer(ctx: &Ctx, person: &Person) -> Result<Customer> {
         .map_err(|error| FlowError::Refused(error.to_string()))?;
     crate::mail::Mailbox::new(None, &person.email)
         .map_err(|_| FlowError::Refused(format!("{:?} is not a mail address", person.email)))?;
+    let locale = locale_or_default(ctx, &person.locale);
     let stripe_customer = match &person.stripe_customer {
         Some(id) => id.clone(),
-        None => create_at_stripe(ctx, person).await?,
+        None => create_at_stripe(ctx, person, &locale).await?,
     };
     let id = ctx.instance.customer(&stripe_customer);
     let new = NewCustomer {
@@ -58,19 +59,24 @@ pub async fn add_customer(ctx: &Ctx, person: &Person) -> Result<Customer> {
         stripe_customer,
         email: person.email.clone(),
         name: person.name.clone(),
-        locale: person.locale.clone(),
+        locale,
         time_zone: person.time_zone.clone(),
     };
     ctx.store.add_customers(&[new], ctx.now()).await?;
     find_customer(ctx, id).await
 }
 
-async fn create_at_stripe(ctx: &Ctx, person: &Person) -> Result<String> {
+/// The language a customer is written to in; the configuration's where none was named.
+pub(super) fn locale_or_default(ctx: &Ctx, named: &str) -> String {
+    if named.is_empty() { ctx.config.brand.locale.clone() } else { named.to_owned() }
+}
+
+async fn create_at_stripe(ctx: &Ctx, person: &Person, locale: &str) -> Result<String> {
     let instance = ctx.instance.to_string();
     let body = CustomerFields {
         email: Some(&person.email),
         name: (!person.name.is_empty()).then_some(person.name.as_str()),
-        locale: Some(&person.locale),
+        locale: Some(locale),
         default_payment_method: None,
         metadata: &[(INSTANCE, instance.as_str())],
     }

@@ -245,7 +245,7 @@ async fn write_group(ctx: &Ctx, group: &[Line], cards: &[Card], imported: &mut I
             stripe_customer: line.customer.clone(),
             email: line.email.clone(),
             name: line.name.clone(),
-            locale: if line.locale.is_empty() { "en".into() } else { line.locale.clone() },
+            locale: super::enrol::locale_or_default(ctx, &line.locale),
             time_zone: line.time_zone.clone(),
         });
         let quantity = line.quantity().map_err(FlowError::Refused)?;

@@ -6,7 +6,7 @@ use jiff::tz::TimeZone;
 use crate::billing::calendar::zone;
 use crate::billing::charge::State;
 use crate::billing::decline::{Class, Decline};
-use crate::billing::dunning::{Action, Finally, MailKind};
+use crate::billing::dunning::{Action, Finally, LadderStep, MailKind};
 use crate::config::Config;
 use crate::mail::{
     Brand, Card, ChargeLine, Customer as Greeting, Ending, Link, MailContext, MailName, Mailbox, Next,
@@ -76,29 +76,32 @@ pub(super) struct About<'a> {
     pub open: &'a [Claimed],
     pub decline: Option<&'a Decline>,
     pub finally: Finally,
-    pub reminder: bool,
+    pub tone: Tone,
     pub pay_url: Option<Link>,
+    /// The language of amounts and dates.
+    pub locale: String,
 }
 
 /// The context of a mail about a charge.
 pub(super) fn context(head: &Letterhead, about: &About<'_>) -> MailContext {
     let customer = about.customer;
     let zone = zone(&customer.time_zone).unwrap_or(TimeZone::UTC);
-    let locale = customer.locale.clone();
-    let date = |at: Timestamp| format::date(at, &zone, &locale);
-    let lines = about.open.iter().map(|one| line(one, &zone, &locale)).collect();
+    let locale = &about.locale;
+    let date = |at: Timestamp| format::date(at, &zone, locale);
+    let lines = about.open.iter().map(|one| line(one, &zone, locale)).collect();
     MailContext {
         brand: head.brand.clone(),
         customer: Greeting { name: (!customer.name.is_empty()).then(|| customer.name.clone()) },
         charges: lines,
-        total: total(about.open, &locale),
+        total: total(about.open, locale),
         paid_on: match about.claimed.charge.state {
             State::Paid { at } => Some(date(at)),
             _ => None,
         },
+        expires_on: None,
         card: card(customer),
         reason: about.decline.map_or(Reason::Declined, reason),
-        tone: if about.reminder { Tone::Reminder } else { Tone::First },
+        tone: about.tone,
         next: next(about, &date),
         ending: match about.finally {
             Finally::Cancel => Ending::Canceled,
@@ -107,7 +110,17 @@ pub(super) fn context(head: &Letterhead, about: &About<'_>) -> MailContext {
         },
         pay_url: about.pay_url.clone(),
         cancel_url: head.cancel_url.clone(),
-        locale: customer.locale.clone(),
+        locale: locale.clone(),
+    }
+}
+
+/// How often the ladder has written before the step a mail belongs to: friendly, then plain, then firm.
+pub(super) fn tone(steps: &[LadderStep], step: &str) -> Tone {
+    let number = step.strip_prefix("ladder-").and_then(|number| number.parse().ok()).unwrap_or(0);
+    match steps.iter().take(number).filter(|step| step.mail.is_some()).count() {
+        0 => Tone::First,
+        1 => Tone::Reminder,
+        _ => Tone::Firm,
     }
 }
 
@@ -183,6 +196,7 @@ pub(super) fn bare(head: &Letterhead, customer: &Customer) -> MailContext {
         charges: Vec::new(),
         total: None,
         paid_on: None,
+        expires_on: None,
         card: None,
         reason: Reason::default(),
         tone: Tone::default(),
@@ -191,5 +205,22 @@ pub(super) fn bare(head: &Letterhead, customer: &Customer) -> MailContext {
         pay_url: None,
         cancel_url: head.cancel_url.clone(),
         locale: customer.locale.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::billing::dunning::DunningPolicy;
+
+    #[test]
+    fn the_tone_follows_how_often_the_ladder_has_written() {
+        // Step 1 of the default ladder sends no mail.
+        let steps = DunningPolicy::default().steps;
+        assert_eq!(tone(&steps, "ladder-0"), Tone::First);
+        assert_eq!(tone(&steps, "ladder-1"), Tone::Reminder);
+        assert_eq!(tone(&steps, "ladder-2"), Tone::Reminder);
+        assert_eq!(tone(&steps, "ladder-3"), Tone::Firm);
+        assert_eq!(tone(&steps[1..], "ladder-1"), Tone::First, "the first mail comes late, and is friendly");
     }
 }

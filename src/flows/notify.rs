@@ -6,13 +6,15 @@ use std::time::Duration;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::letters::{About, context, mail_name};
+use super::letters::{About, context, mail_name, tone};
 use super::witness::{self, View};
 use super::{Ctx, Report, Result, pay_link};
 use crate::billing::charge::State;
 use crate::billing::dunning::MailKind;
 use crate::billing::ids::CustomerId;
-use crate::mail::{AlarmContext, Letter, Link, Mail, MailName, Mailbox, MessageId, SendError, letter};
+use crate::mail::{
+    AlarmContext, Letter, Link, Mail, MailName, Mailbox, MessageId, SendError, letter, regional_locale,
+};
 use crate::store::{Card, ChargeFilter, Claimed, Customer, OutboxItem, OutboxKind, OutboxResult};
 
 /// Limit: a mail server that will not have it is tried for this long (greylisting, outages).
@@ -203,8 +205,9 @@ async fn write(
         open: &open,
         decline: decline.as_ref(),
         finally: terms.dunning.finally,
-        reminder: item.step != "ladder-0",
+        tone: tone(&terms.dunning.steps, &item.step),
         pay_url: pay_url.and_then(|url| Link::new(&url).ok()),
+        locale: regional_locale(&ctx.templates, mail_name(kind), &customer.locale),
     };
     let context = context(&ctx.head, &about);
     letter::write(&ctx.templates, mail_name(kind), &context)

@@ -2,6 +2,7 @@
 //!
 //! A GET never has an effect (mail scanners open links); only the webhook's POST and the pay button's do.
 
+mod language;
 pub mod pages;
 mod pay;
 mod returns;

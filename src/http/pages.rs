@@ -15,6 +15,7 @@ use serde::Serialize;
 pub use context::{ErrorPage, LocalPath, NotLocal, OtherCharge, PayPage, PayState, SaveCardPage, ThanksPage};
 pub use policy::style_source;
 
+use crate::mail::preview::localized;
 use crate::mail::{Brand, Link};
 use crate::template::{TemplateError, Templates, samples};
 
@@ -125,6 +126,12 @@ impl Pages {
         self.render("error.html", locale, page)
     }
 
+    /// The language, with its region, of amounts and dates on the pay page for someone who wants `wanted`.
+    #[must_use]
+    pub fn regional_locale(&self, wanted: &str) -> String {
+        self.templates.regional_locale("pages", "pay.html", wanted)
+    }
+
     fn render(&self, file: &str, locale: &str, page: &impl Serialize) -> Result<String, TemplateError> {
         let locale = self.templates.locale("pages", file, locale);
         let view = View { brand: &self.brand, style: &self.style, locale: &locale, page };
@@ -132,24 +139,24 @@ impl Pages {
     }
 }
 
-/// Writes every page with sample data into `dir`, for looking at, and returns the files.
+/// Writes every page with sample data in one language into `dir`, for looking at, and returns the files.
 ///
 /// # Errors
 /// The system's, and a template's as [`io::Error`].
-pub fn write_all(dir: &Path, templates: &Templates) -> io::Result<Vec<PathBuf>> {
+pub fn write_all(dir: &Path, templates: &Templates, locale: &str) -> io::Result<Vec<PathBuf>> {
     fs::create_dir_all(dir)?;
     let mut files = Vec::new();
     for stem in ["pay", "save_card", "card_saved", "turned_back", "thanks", "not_found", "too_many", "error"]
     {
         for (number, sample) in samples("pages", stem).into_iter().enumerate() {
             let brand: Brand = serde_json::from_value(sample["brand"].clone())?;
-            let mut page = sample;
+            let mut page = localized(sample, locale);
             for key in ["brand", "style", "locale"] {
                 page.as_object_mut().map(|page| page.remove(key));
             }
             let pages = Pages::new(templates.clone(), brand, &[]);
-            let html = pages.render(&format!("{stem}.html"), "en", &page).map_err(io::Error::other)?;
-            let path = dir.join(format!("page-{stem}-{}.html", number + 1));
+            let html = pages.render(&format!("{stem}.html"), locale, &page).map_err(io::Error::other)?;
+            let path = dir.join(format!("{locale}-page-{stem}-{}.html", number + 1));
             fs::write(&path, html)?;
             files.push(path);
         }

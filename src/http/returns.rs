@@ -7,6 +7,7 @@ use axum::response::Response;
 use serde::Deserialize;
 
 use super::Http;
+use super::language::Language;
 use super::pages::ThanksPage;
 use crate::billing::charge::State as Charge;
 use crate::flows::enrol::Completed;
@@ -27,22 +28,30 @@ impl Returned {
     }
 }
 
-pub(super) async fn saved(State(http): State<Http>, Query(returned): Query<Returned>) -> Response {
-    let Some(session) = returned.session() else { return super::pay::not_found(State(http)).await };
+pub(super) async fn saved(
+    State(http): State<Http>,
+    language: Language,
+    Query(returned): Query<Returned>,
+) -> Response {
+    let Some(session) = returned.session() else { return super::pay::not_found(State(http), language).await };
     match enrol::complete(&http.ctx, session).await {
-        Ok(Completed::Saved) => http.page(StatusCode::OK, http.pages.render_card_saved("en")),
-        Ok(Completed::Unknown) => super::pay::not_found(State(http)).await,
-        Ok(Completed::Open | Completed::Expired) => canceled(State(http)).await,
+        Ok(Completed::Saved) => http.page(StatusCode::OK, http.pages.render_card_saved(&language.0)),
+        Ok(Completed::Unknown) => super::pay::not_found(State(http), language).await,
+        Ok(Completed::Open | Completed::Expired) => canceled(State(http), language).await,
         Err(error) => {
             // The event or the next poll completes it.
             tracing::warn!("An enrolment could not be completed on return: {error}");
-            http.page(StatusCode::OK, http.pages.render_card_saved("en"))
+            http.page(StatusCode::OK, http.pages.render_card_saved(&language.0))
         }
     }
 }
 
-pub(super) async fn paid(State(http): State<Http>, Query(returned): Query<Returned>) -> Response {
-    let Some(session) = returned.session() else { return super::pay::not_found(State(http)).await };
+pub(super) async fn paid(
+    State(http): State<Http>,
+    language: Language,
+    Query(returned): Query<Returned>,
+) -> Response {
+    let Some(session) = returned.session() else { return super::pay::not_found(State(http), language).await };
     // Stripe is asked about Sessions that are ours, not about whatever is typed into an address.
     if let Ok(Some(id)) = http.ctx.store.charge_of_collector(session).await {
         if let Err(error) = receive::returned(&http.ctx, session).await {
@@ -52,12 +61,12 @@ pub(super) async fn paid(State(http): State<Http>, Query(returned): Query<Return
         if let Ok(Some(found)) = http.ctx.store.find_charge(id).await
             && matches!(found.charge.state, Charge::Paid { .. })
         {
-            return super::pay::page(&http, &found).await;
+            return super::pay::page(&http, &language, &found).await;
         }
     }
-    http.page(StatusCode::OK, http.pages.render_thanks("en", &ThanksPage { path: None }))
+    http.page(StatusCode::OK, http.pages.render_thanks(&language.0, &ThanksPage { path: None }))
 }
 
-pub(super) async fn canceled(State(http): State<Http>) -> Response {
-    http.page(StatusCode::OK, http.pages.render_turned_back("en"))
+pub(super) async fn canceled(State(http): State<Http>, language: Language) -> Response {
+    http.page(StatusCode::OK, http.pages.render_turned_back(&language.0))
 }

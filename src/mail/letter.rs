@@ -26,13 +26,19 @@ pub enum MailName {
     SubscriptionEnded,
     /// Asks for a card to be saved.
     SaveCard,
+    /// Tells of a charge before it is collected.
+    UpcomingCharge,
+    /// The saved card expires soon: [`Tone::First`] a month before, [`Tone::Reminder`] a week before.
+    CardExpiring,
 }
 
 impl MailName {
     /// Every mail to customers, in the order of a customer's life with them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::SaveCard,
+        Self::UpcomingCharge,
         Self::Receipt,
+        Self::CardExpiring,
         Self::PaymentFailed,
         Self::AuthenticationRequired,
         Self::LastNotice,
@@ -51,12 +57,26 @@ impl MailName {
             Self::Receipt => "receipt",
             Self::SubscriptionEnded => "subscription_ended",
             Self::SaveCard => "save_card",
+            Self::UpcomingCharge => "upcoming_charge",
+            Self::CardExpiring => "card_expiring",
         }
     }
 
     /// Whether the mail is pointless without its button.
     fn needs_link(self) -> bool {
-        matches!(self, Self::PaymentFailed | Self::AuthenticationRequired | Self::LastNotice | Self::SaveCard)
+        match self {
+            Self::PaymentFailed
+            | Self::AuthenticationRequired
+            | Self::LastNotice
+            | Self::SaveCard
+            | Self::CardExpiring => true,
+            Self::Recovered | Self::Receipt | Self::SubscriptionEnded | Self::UpcomingCharge => false,
+        }
+    }
+
+    /// Whether the mail is about a charge.
+    fn needs_charge(self) -> bool {
+        !matches!(self, Self::SaveCard | Self::CardExpiring)
     }
 }
 
@@ -85,8 +105,10 @@ pub enum Tone {
     /// The first mail about this charge.
     #[default]
     First,
-    /// A later one.
+    /// The second.
     Reminder,
+    /// A later one.
+    Firm,
 }
 
 /// Why the charge was not paid, in words that blame nobody and reveal nothing.
@@ -159,17 +181,19 @@ pub struct MailContext {
     pub brand: Brand,
     /// Whom.
     pub customer: Customer,
-    /// About which charges; at least one, save for `save_card`.
+    /// About which charges; at least one, save for `save_card` and `card_expiring`.
     pub charges: Vec<ChargeLine>,
     /// Formatted sum of the charges; none only when their currencies differ.
     pub total: Option<String>,
     /// Formatted date of payment, in receipts.
     pub paid_on: Option<String>,
+    /// Formatted last day of the card, in `card_expiring`.
+    pub expires_on: Option<String>,
     /// The card that was tried or charged.
     pub card: Option<Card>,
     /// Why it was not paid.
     pub reason: Reason,
-    /// First mail or reminder.
+    /// First mail, reminder, or a firm one.
     pub tone: Tone,
     /// What happens next, in order.
     pub next: Vec<Next>,
@@ -179,7 +203,7 @@ pub struct MailContext {
     pub pay_url: Option<Link>,
     /// Where the customer cancels; without it the mail asks for an answer.
     pub cancel_url: Option<Link>,
-    /// The customer's language, such as `de-AT`; rendering puts the language that was found here.
+    /// The language of amounts and dates, see [`regional_locale`]; rendering puts the language of the text here.
     pub locale: String,
 }
 
@@ -217,7 +241,7 @@ pub struct Letter {
 
 /// Writes a mail to a customer in the best language there is for `context.locale`.
 ///
-/// Ask [`locale_of`] first when amounts and dates should be formatted in the language the mail will have.
+/// Ask [`regional_locale`] first: amounts and dates are to be formatted in the language the mail will have.
 ///
 /// # Errors
 /// [`TemplateError::Missing`] without a charge or link the mail is about; [`TemplateError::Broken`] from a template.
@@ -226,10 +250,10 @@ pub fn write(templates: &Templates, name: MailName, context: &MailContext) -> Re
     if name.needs_link() && context.pay_url.is_none() {
         return Err(missing("it has no link for its button"));
     }
-    if name != MailName::SaveCard && context.charges.is_empty() {
+    if name.needs_charge() && context.charges.is_empty() {
         return Err(missing("it names no charge"));
     }
-    let locale = locale_of(templates, name, &context.locale);
+    let locale = templates.locale("mail", &format!("{name}.subject"), &context.locale);
     let context = MailContext { locale: locale.clone(), ..context.clone() };
     let part = |extension| templates.render(&format!("mail/{locale}/{name}.{extension}"), &context);
     Ok(Letter {
@@ -240,10 +264,10 @@ pub fn write(templates: &Templates, name: MailName, context: &MailContext) -> Re
     })
 }
 
-/// The language in which a customer who wants `wanted` gets this mail.
+/// The language, with its region, of amounts and dates in this mail to a customer who wants `wanted`.
 #[must_use]
-pub fn locale_of(templates: &Templates, name: MailName, wanted: &str) -> String {
-    templates.locale("mail", &format!("{name}.subject"), wanted)
+pub fn regional_locale(templates: &Templates, name: MailName, wanted: &str) -> String {
+    templates.regional_locale("mail", &format!("{name}.subject"), wanted)
 }
 
 /// Writes an alarm to the operator: English, text only.

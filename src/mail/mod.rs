@@ -27,8 +27,8 @@ pub use address::{HeaderError, HeaderText, Mailbox, MessageId};
 pub use context::{Brand, Card, ChargeLine, Color, ContextError, Customer, Link};
 pub use error::{Failure, MailError, SendError, Stage};
 pub use letter::{
-    AlarmContext, Ending, Letter, MailContext, MailName, Next, NextWhat, Reason, Tone, locale_of, write,
-    write_alarm,
+    AlarmContext, Ending, Letter, MailContext, MailName, Next, NextWhat, Reason, Tone, regional_locale,
+    write, write_alarm,
 };
 pub use memory::{Fault, Memory};
 pub use message::{ExtraHeader, Mail};

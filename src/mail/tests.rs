@@ -5,11 +5,14 @@ mod letters;
 mod scripted;
 mod sending;
 
+use std::sync::LazyLock;
+
 use super::*;
 use crate::template::{Templates, samples};
 
 fn templates() -> Templates {
-    Templates::load(None).unwrap()
+    static LOADED: LazyLock<Templates> = LazyLock::new(|| Templates::load(None).unwrap());
+    LOADED.clone()
 }
 
 /// A sample context: 0 full, 1 with as little as possible, 2 several charges, 3 several currencies.

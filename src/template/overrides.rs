@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::languages::{PARTS, neutral_page, parts};
 use super::{FALLBACK_LOCALE, SHARED_STEMS, Source, Sources, TemplateError, built_in};
 
 /// Limit: a template is a page of text; larger files are something else.
@@ -64,8 +65,11 @@ fn read_file(path: &Path) -> Result<String, TemplateError> {
 /// A name is known when it is built in, or would be in another language.
 fn check_name(name: &str, path: &Path) -> Result<(), TemplateError> {
     let known = match split(name) {
-        Some((family, locale, file)) => is_built_in(family, file) && canonical_locale(locale) == locale,
-        None => false,
+        Some((family, locale, file)) => {
+            let canonical = canonical_locale(locale).is_some_and(|canonical| canonical == locale);
+            canonical && is_built_in(&format!("{family}/{FALLBACK_LOCALE}/{file}"))
+        }
+        None => is_built_in(name),
     };
     if known {
         return Ok(());
@@ -73,36 +77,50 @@ fn check_name(name: &str, path: &Path) -> Result<(), TemplateError> {
     Err(TemplateError::UnknownName { hint: suggestion(name), path: path.to_owned() })
 }
 
-fn split(name: &str) -> Option<(&str, &str, &str)> {
+pub(super) fn split(name: &str) -> Option<(&str, &str, &str)> {
     let (family, rest) = name.split_once('/')?;
     let (locale, file) = rest.split_once('/')?;
     Some((family, locale, file))
 }
 
-fn is_built_in(family: &str, file: &str) -> bool {
-    built_in::TEMPLATES.iter().any(|(name, _)| *name == format!("{family}/{FALLBACK_LOCALE}/{file}"))
+/// Every name a file may have, in English.
+fn names() -> impl Iterator<Item = String> {
+    built_in::TEMPLATES.iter().flat_map(|(name, _)| {
+        let page = neutral_page(name).map(|file| format!("pages/{FALLBACK_LOCALE}/{file}"));
+        let parts = parts(name).into_iter().map(|(part, _)| part);
+        std::iter::once((*name).to_owned()).chain(page).chain(parts)
+    })
+}
+
+fn is_built_in(name: &str) -> bool {
+    names().any(|known| known == name)
 }
 
 fn suggestion(name: &str) -> String {
-    let closest = built_in::TEMPLATES
-        .iter()
-        .map(|(known, _)| (strsim::jaro_winkler(name, known), *known))
+    let english = |name: &String| split(name).is_none_or(|(_, locale, _)| locale == FALLBACK_LOCALE);
+    let closest = names()
+        .filter(english)
+        .map(|known| (strsim::jaro_winkler(name, &known), known))
         .max_by(|a, b| a.0.total_cmp(&b.0));
     match closest {
         Some((likeness, known)) if likeness > 0.8 => format!("; did you mean {known}?"),
-        _ => "; names look like mail/en/receipt.txt or pages/en/pay.html".to_owned(),
+        _ => "; names look like mail/en/receipt.mail or pages/en/words.html".to_owned(),
     }
 }
 
-/// A mail has a subject, a text and an HTML part: all in one language or none.
+/// A mail is a file of words, or a subject, a text and an HTML part: all in one language or none.
 fn check_complete(sources: &Sources) -> Result<(), TemplateError> {
     for name in sources.keys().filter(|name| name.starts_with("mail/")) {
         let Some((family, locale, file)) = split(name) else { continue };
         let Some((stem, _)) = file.rsplit_once('.') else { continue };
-        let siblings = ["subject", "txt", "html"].map(|extension| format!("{stem}.{extension}"));
-        for sibling in siblings.iter().filter(|sibling| is_built_in(family, sibling)) {
-            let missing = format!("{family}/{locale}/{sibling}");
-            if !SHARED_STEMS.contains(&stem) && !sources.contains_key(&missing) {
+        let words = format!("{family}/{locale}/{stem}.mail");
+        if SHARED_STEMS.contains(&stem) || sources.contains_key(&words) {
+            continue;
+        }
+        for part in PARTS {
+            let missing = format!("{family}/{locale}/{stem}.{part}");
+            let is_a_part = is_built_in(&format!("{family}/{FALLBACK_LOCALE}/{stem}.{part}"));
+            if is_a_part && !sources.contains_key(&missing) {
                 return Err(TemplateError::Incomplete { present: name.clone(), missing });
             }
         }
@@ -110,19 +128,17 @@ fn check_complete(sources: &Sources) -> Result<(), TemplateError> {
     Ok(())
 }
 
-/// `DE_at` is `de-AT`: language small, region large, script with a capital. What is no tag comes out as `en`.
-pub(super) fn canonical_locale(wanted: &str) -> String {
+/// `DE_at` is `de-AT`: language small, region large, script with a capital. `None` for what is no tag.
+pub(super) fn canonical_locale(wanted: &str) -> Option<String> {
     let mut parts = wanted.split(['-', '_']);
     let language = parts.next().unwrap_or("").to_ascii_lowercase();
     if !(2..=3).contains(&language.len()) || !language.bytes().all(|b| b.is_ascii_lowercase()) {
-        return FALLBACK_LOCALE.to_owned();
+        return None;
     }
-    parts.filter(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric())).fold(
-        language,
-        |tag, part| match part.len() {
-            2 => format!("{tag}-{}", part.to_ascii_uppercase()),
-            4 => format!("{tag}-{}{}", part[..1].to_ascii_uppercase(), part[1..].to_ascii_lowercase()),
-            _ => format!("{tag}-{}", part.to_ascii_lowercase()),
-        },
-    )
+    let rest = parts.filter(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric()));
+    Some(rest.fold(language, |tag, part| match part.len() {
+        2 => format!("{tag}-{}", part.to_ascii_uppercase()),
+        4 => format!("{tag}-{}{}", part[..1].to_ascii_uppercase(), part[1..].to_ascii_lowercase()),
+        _ => format!("{tag}-{}", part.to_ascii_lowercase()),
+    }))
 }

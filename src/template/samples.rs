@@ -10,15 +10,16 @@ use minijinja::Value;
 use minijinja::value::Serde;
 use serde_json::Value as Json;
 
-use super::{Loaded, SHARED_STEMS, TemplateError, broken};
+use super::overrides::split;
+use super::{FALLBACK_LOCALE, Loaded, SHARED_STEMS, TemplateError, broken};
 
 const SAMPLES: &[(&str, &str)] = &[
     ("mail", include_str!("../mail/templates/samples.json")),
     ("pages", include_str!("../http/pages/samples.json")),
 ];
 
-/// Words of the engine itself that are no values of ours.
-const ENGINE_WORDS: [&str; 7] = ["loop", "self", "super", "caller", "range", "dict", "namespace"];
+/// Words of the engine itself and the layouts that are no values of ours.
+const ENGINE_WORDS: [&str; 8] = ["words", "loop", "self", "super", "caller", "range", "dict", "namespace"];
 
 /// The sample contexts of one mail or page, such as `("mail", "receipt")`.
 #[must_use]
@@ -31,14 +32,16 @@ pub fn samples(family: &str, stem: &str) -> Vec<Json> {
 
 /// Renders every mail and page with each of its samples, and looks for names no sample has.
 pub(super) fn try_all(loaded: &Loaded) -> Result<(), TemplateError> {
-    for name in loaded.sources.keys() {
+    for name in loaded.made_of.keys() {
         let Some((family, stem)) = family_and_stem(name) else { continue };
         // The general samples too, when they are of the same shape: they take other branches.
         let own = samples(family, stem);
         let general = samples(family, "*").into_iter().filter(|general| same_keys(general, &own));
-        let contexts: Vec<Json> = general.chain(own.iter().cloned()).collect();
+        let locale = split(name).map(|(_, locale, _)| locale);
+        let localized = |context| in_language(context, locale.unwrap_or(FALLBACK_LOCALE));
+        let contexts: Vec<Json> = general.chain(own.iter().cloned()).map(localized).collect();
         check_names(loaded, name, &contexts)?;
-        if SHARED_STEMS.contains(&stem) {
+        if SHARED_STEMS.contains(&stem) || locale.is_none() {
             continue;
         }
         for context in &contexts {
@@ -46,6 +49,13 @@ pub(super) fn try_all(loaded: &Loaded) -> Result<(), TemplateError> {
         }
     }
     Ok(())
+}
+
+fn in_language(mut context: Json, locale: &str) -> Json {
+    if let Some(tag) = context.get_mut("locale") {
+        *tag = locale.into();
+    }
+    context
 }
 
 fn same_keys(general: &Json, own: &[Json]) -> bool {
@@ -61,7 +71,10 @@ fn family_and_stem(name: &str) -> Option<(&str, &str)> {
 
 /// Also finds the misspelt name in a branch that no sample takes.
 fn check_names(loaded: &Loaded, name: &str, contexts: &[Json]) -> Result<(), TemplateError> {
-    let template = loaded.engine.get_template(name).map_err(|error| broken(&loaded.sources, name, &error))?;
+    let template = loaded
+        .engine
+        .get_template(name)
+        .map_err(|error| broken(&loaded.sources, &loaded.made_of, name, &error))?;
     let asked: BTreeSet<String> = template.undeclared_variables(true).into_iter().collect();
     let known: BTreeSet<String> = contexts.iter().flat_map(|context| paths(context, "")).collect();
     for path in asked {
@@ -75,6 +88,7 @@ fn check_names(loaded: &Loaded, name: &str, contexts: &[Json]) -> Result<(), Tem
 }
 
 fn unknown_name(loaded: &Loaded, name: &str, path: &str, known: &BTreeSet<String>) -> TemplateError {
+    let name = loaded.made_of.get(name).map_or(name, String::as_str);
     let source = &loaded.sources[name];
     let file = match &source.path {
         Some(file) => file.display().to_string(),

@@ -42,7 +42,7 @@ fn built_in_templates_load() {
 fn a_file_replaces_the_template_of_its_name() {
     let templates = Dir::load(&[("mail/en/receipt.subject", "Paid: {{ total or \"see inside\" }}")]).unwrap();
     let sample = &samples("mail", "receipt")[0];
-    assert_eq!(templates.render("mail/en/receipt.subject", sample).unwrap(), "Paid: $29.00");
+    assert_eq!(templates.render("mail/en/receipt.subject", sample).unwrap(), "Paid: 29.00 USD");
     assert_eq!(templates.overridden().collect::<Vec<_>>(), ["mail/en/receipt.subject"]);
 }
 
@@ -52,7 +52,7 @@ fn unknown_files_are_refused_with_a_suggestion() {
         refused(&[("mail/en/reciept.txt", "")]),
         "DIR/mail/en/reciept.txt: there is no template of this name; did you mean mail/en/receipt.txt?"
     );
-    assert!(refused(&[("notes.md", "")]).contains("names look like mail/en/receipt.txt"));
+    assert!(refused(&[("notes.md", "")]).contains("names look like mail/en/receipt.mail"));
     assert!(refused(&[("mail/EN/receipt.txt", "")]).contains("did you mean mail/en/receipt.txt?"));
     assert!(refused(&[("mail/en/a/b/c/receipt.txt", "")]).contains("there is no template of this name"));
 }
@@ -65,30 +65,60 @@ fn hidden_files_and_directories_are_left_alone() {
 #[test]
 fn a_mail_is_in_one_language() {
     assert_eq!(
-        refused(&[("mail/de/receipt.subject", "Ihre Quittung"), ("mail/de/receipt.txt", "Danke!")]),
-        "mail/de/receipt.html is missing: a mail is sent in one language, so mail/de/receipt.subject needs it beside it"
+        refused(&[("mail/it/receipt.subject", "Ricevuta"), ("mail/it/receipt.txt", "Grazie!")]),
+        "mail/it/receipt.html is missing: a mail is sent in one language, so mail/it/receipt.subject needs it beside it"
     );
-    let german = [
-        ("mail/de/receipt.subject", "Ihre Quittung"),
-        ("mail/de/receipt.txt", "Danke!"),
-        (
-            "mail/de/receipt.html",
-            "{% extends \"mail/en/base.html\" %}{% block heading %}Danke!{% endblock %}",
-        ),
-    ];
-    let templates = Dir::load(&german).unwrap();
+    let words = "{% block subject %}Ricevuta{% endblock %}{% block heading %}Grazie!{% endblock %}";
+    assert_eq!(
+        refused(&[("mail/it/receipt.mail", words)]),
+        "mail/it/words.txt is missing: a mail is sent in one language, so mail/it/receipt.mail needs it beside it"
+    );
+    let shared = built_in::TEMPLATES.iter().find(|(name, _)| *name == "mail/de/words.txt").unwrap().1;
+    let italian =
+        [("mail/it/receipt.mail", words), ("mail/it/words.txt", shared), ("mail/de-AT/words.txt", shared)];
+    let templates = Dir::load(&italian).unwrap();
     for (wanted, found) in [
+        ("it-CH", "it"),
+        ("IT_ch", "it"),
         ("de-AT", "de"),
-        ("DE_at", "de"),
         ("de", "de"),
-        ("fr", "en"),
+        ("nl", "en"),
         ("en-GB", "en"),
         ("", "en"),
         ("../..", "en"),
     ] {
         assert_eq!(templates.locale("mail", "receipt.subject", wanted), found, "{wanted}");
     }
-    assert_eq!(templates.locale("mail", "recovered.subject", "de-AT"), "en");
+    assert_eq!(templates.locale("mail", "recovered.subject", "it"), "en");
+    let mut sample = samples("mail", "receipt")[0].clone();
+    sample["locale"] = "it".into();
+    assert!(templates.render("mail/it/receipt.html", &sample).unwrap().contains("Grazie!</h1>"));
+}
+
+#[test]
+fn a_region_may_have_one_mail_of_its_own() {
+    let austrian = "{% block subject %}Servus{% endblock %}{% block heading %}{{ words.help }}{% endblock %}";
+    let templates = Dir::load(&[("mail/de-AT/receipt.mail", austrian)]).unwrap();
+    let mut sample = samples("mail", "receipt")[0].clone();
+    sample["locale"] = "de-AT".into();
+    assert_eq!(templates.locale("mail", "receipt.subject", "de-AT"), "de-AT");
+    assert_eq!(templates.locale("mail", "recovered.subject", "de-AT"), "de");
+    assert_eq!(templates.render("mail/de-AT/receipt.subject", &sample).unwrap(), "Servus");
+    assert!(templates.render("mail/de-AT/receipt.html", &sample).unwrap().contains("Hilfe</h1>"));
+}
+
+#[test]
+fn a_page_may_be_replaced_in_one_language_or_in_all() {
+    let own = "<h1>{{ brand.name }}</h1>";
+    let sample = &samples("pages", "card_saved")[0];
+    let one = Dir::load(&[("pages/fr/card_saved.html", own)]).unwrap();
+    assert_eq!(one.render("pages/fr/card_saved.html", sample).unwrap(), "<h1>Acme Studio</h1>");
+    assert_ne!(one.render("pages/en/card_saved.html", sample).unwrap(), "<h1>Acme Studio</h1>");
+    let all = Dir::load(&[("pages/card_saved.html", own)]).unwrap();
+    for locale in ["en", "de", "zh"] {
+        let name = format!("pages/{locale}/card_saved.html");
+        assert_eq!(all.render(&name, sample).unwrap(), "<h1>Acme Studio</h1>");
+    }
 }
 
 #[test]
@@ -111,7 +141,7 @@ fn mistakes_name_file_and_line() {
     );
     assert_eq!(
         refused(&[("mail/en/words.txt", "{% macro why(reason) %}{% endmacro %}")]),
-        "built-in mail/en/authentication_required.html, line 11: invalid operation: value of type undefined is not callable; it uses DIR/mail/en/words.txt"
+        "built-in mail/base.html, line 45: unknown method: map has no method named hello; it uses DIR/mail/en/words.txt"
     );
 }
 
@@ -143,7 +173,8 @@ fn values_are_data_and_never_templates_or_lines() {
 #[test]
 fn long_subjects_are_cut() {
     let templates = Templates::load(None).unwrap();
-    let context = serde_json::json!({ "brand": { "name": "ab ".repeat(100) }, "total": null });
+    let brand = serde_json::json!({ "name": "ab ".repeat(100) });
+    let context = serde_json::json!({ "brand": brand, "total": null, "locale": "en" });
     let subject = templates.render("mail/en/receipt.subject", &context).unwrap();
     assert_eq!(subject.chars().count(), 150);
     assert!(subject.ends_with('…'));

@@ -220,3 +220,26 @@ fn a_demo_leaves_its_story_to_be_read() {
     let story = shop.done(&["-c", "demo/schedules.toml", "explain", paid[0]["id"].as_str().unwrap()]);
     assert!(story.out.contains("is paid."), "{story}");
 }
+
+#[test]
+fn mails_can_be_looked_at_and_sent() {
+    let sandbox = Sandbox::start();
+    let shop = Shop::new(&sandbox);
+    let dir = shop.dir.join("preview");
+    shop.done(&["mail", "preview", "--dir", dir.to_str().unwrap()]);
+    let index = std::fs::read_to_string(dir.join("index.html")).unwrap();
+    for locale in ["en", "de", "fr", "es", "zh"] {
+        for mail in ["save_card", "upcoming_charge", "card_expiring", "payment_failed", "recovered"] {
+            let name = format!("{locale}-{mail}-1.html");
+            assert!(index.contains(&name) && dir.join(&name).exists(), "{name}");
+        }
+    }
+    shop.done(&["mail", "test", "--to", "you@example.com", "--mail", "receipt", "--locale", "de-AT"]);
+    let mails = shop.mails();
+    assert_eq!(mails.len(), 1);
+    assert!(
+        mails[0].contains("Content-Language: de") && mails[0].contains("you@example.com"),
+        "{}",
+        mails[0]
+    );
+}

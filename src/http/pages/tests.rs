@@ -1,3 +1,5 @@
+use std::sync::LazyLock;
+
 use serde_json::Value as Json;
 
 use super::*;
@@ -8,11 +10,16 @@ fn brand() -> Brand {
 
 fn pages(brand: Brand) -> Pages {
     let origins = [Link::new(STRIPE_CHECKOUT_ORIGIN).unwrap()];
-    Pages::new(Templates::load(None).unwrap(), brand, &origins)
+    static LOADED: LazyLock<Templates> = LazyLock::new(|| Templates::load(None).unwrap());
+    Pages::new(LOADED.clone(), brand, &origins)
 }
 
 fn pay_page(number: usize) -> PayPage {
-    serde_json::from_value(samples("pages", "pay")[number].clone()).unwrap()
+    pay_page_in("en", number)
+}
+
+fn pay_page_in(locale: &str, number: usize) -> PayPage {
+    serde_json::from_value(localized(samples("pages", "pay")[number].clone(), locale)).unwrap()
 }
 
 /// Every page, with its name.
@@ -31,7 +38,7 @@ fn all_pages() -> Vec<(String, String)> {
     all.extend([
         ("card_saved".to_owned(), pages.render_card_saved("en").unwrap()),
         ("turned_back".to_owned(), pages.render_turned_back("en").unwrap()),
-        ("thanks".to_owned(), pages.render_thanks("de-AT", &ThanksPage { path }).unwrap()),
+        ("thanks".to_owned(), pages.render_thanks("en-AU", &ThanksPage { path }).unwrap()),
         ("not_found".to_owned(), pages.render_not_found("en").unwrap()),
         ("too_many".to_owned(), pages.render_too_many("en").unwrap()),
         ("error".to_owned(), pages.render_error("en", &error).unwrap()),
@@ -81,6 +88,43 @@ fn a_pay_page_says_what_is_true() {
     assert!(said(5).1.contains("arrived on November 24, 2025"));
     assert_eq!(said(7).0, "Canceled");
     assert_eq!(said(8).0, "Nothing is due");
+}
+
+#[test]
+fn every_page_is_in_the_language_that_was_asked_for() {
+    let pages = pages(brand());
+    let headings = |locale: &str| {
+        let all = (0..samples("pages", "pay").len())
+            .map(|number| pages.render_pay(locale, &pay_page_in(locale, number)).unwrap())
+            .chain(samples("pages", "save_card").into_iter().map(|sample| {
+                let page: SaveCardPage = serde_json::from_value(sample).unwrap();
+                pages.render_save_card(locale, &page).unwrap()
+            }))
+            .chain([
+                pages.render_card_saved(locale).unwrap(),
+                pages.render_turned_back(locale).unwrap(),
+                pages.render_thanks(locale, &ThanksPage { path: None }).unwrap(),
+                pages.render_not_found(locale).unwrap(),
+                pages.render_too_many(locale).unwrap(),
+                pages.render_error(locale, &ErrorPage { path: None, reference: None }).unwrap(),
+            ]);
+        let heading = |html: String| {
+            let tag = locale.split('-').next().unwrap_or_default();
+            assert!(html.contains(&format!("<html lang=\"{tag}\">")), "{html}");
+            html.split("<h1>").nth(1).unwrap().split("</h1>").next().unwrap().to_owned()
+        };
+        all.map(heading).collect::<Vec<_>>()
+    };
+    let english = headings("en");
+    for locale in ["de-CH", "fr", "es-MX", "zh"] {
+        let theirs = headings(locale);
+        assert_eq!(theirs.len(), english.len());
+        for (theirs, english) in theirs.iter().zip(&english) {
+            assert_ne!(theirs, english, "{locale}");
+        }
+    }
+    let german = pages.render_pay("de", &pay_page_in("de", 5)).unwrap();
+    assert!(german.contains("am 24. November 2025 eingegangen"), "{german}");
 }
 
 #[test]

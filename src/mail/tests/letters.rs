@@ -1,6 +1,25 @@
 use super::*;
 use crate::mail::preview;
 
+const LOCALES: [&str; 5] = ["en", "de", "fr", "es", "zh"];
+
+const REASONS: [Reason; 7] = [
+    Reason::Declined,
+    Reason::Funds,
+    Reason::Expired,
+    Reason::Details,
+    Reason::NotAccepted,
+    Reason::Authentication,
+    Reason::Temporary,
+];
+
+/// Every mail in every language.
+fn all_letters() -> impl Iterator<Item = (&'static str, (&'static str, usize, Letter))> {
+    LOCALES.into_iter().flat_map(|locale| {
+        preview::letters(&templates(), locale).unwrap().into_iter().map(move |letter| (locale, letter))
+    })
+}
+
 /// Tags out, entities back, blanks as one.
 fn words_of(html: &str) -> String {
     let body = html.split_once("<body").unwrap().1;
@@ -20,62 +39,207 @@ fn words_of(html: &str) -> String {
 
 #[test]
 fn every_mail_reads_well() {
-    for (name, number, letter) in preview::letters(&templates()).unwrap() {
-        let shown = format!("Subject: {}\n\n{}", letter.subject, letter.text);
-        insta::assert_snapshot!(format!("{name}_{number}"), shown);
+    for locale in LOCALES {
+        let mut all = String::new();
+        for (name, number, letter) in preview::letters(&templates(), locale).unwrap() {
+            all += &format!("=== {name} {number}\nSubject: {}\n\n{}\n", letter.subject, letter.text);
+        }
+        insta::assert_snapshot!(locale, all);
     }
 }
 
 #[test]
+fn the_layout_looks_as_it_did() {
+    let letters = preview::letters(&templates(), "de").unwrap();
+    let (_, _, letter) = letters.into_iter().find(|(name, ..)| *name == "payment_failed").unwrap();
+    insta::assert_snapshot!("html", letter.html.unwrap());
+}
+
+#[test]
 fn text_and_html_say_the_same() {
-    for (name, number, letter) in preview::letters(&templates()).unwrap() {
+    for (locale, (name, number, letter)) in all_letters() {
         let Some(html) = letter.html else { continue };
-        let html = words_of(&html);
-        for line in letter.text.lines().filter(|line| line.len() > 20 && !line.contains("http")) {
-            let line = line.trim_start_matches("- ").trim().trim_end_matches(':');
-            // Lines of charges are a table in HTML.
-            if line.contains("(due ") {
-                continue;
+        let html = words_of(&html).replace('\u{a0}', " ");
+        for line in letter.text.lines().filter(|line| line.chars().count() > 10 && !line.contains("http")) {
+            let line = line.trim_start_matches("- ").trim().trim_end_matches([':', '：', '\u{a0}']);
+            // Description and amount stand in two columns in HTML.
+            let cells: Vec<&str> =
+                match line.contains(['$', '€']) && letter.text.contains(&format!("  {line}")) {
+                    true => line.split([':', '：']).map(|cell| cell.trim_matches([' ', '\u{a0}'])).collect(),
+                    false => vec![line],
+                };
+            for cell in cells.into_iter().map(|cell| cell.replace(['\u{a0}', '\u{202f}'], " ")) {
+                let there = html.contains(&cell);
+                assert!(there, "{locale} {name} {number}: {cell:?} is not in the HTML part: {html}");
             }
-            assert!(html.contains(line), "{name} {number}: {line:?} is not in the HTML part: {html}");
         }
     }
 }
 
 #[test]
 fn every_mail_says_what_how_much_and_how_to_cancel() {
-    for (name, number, letter) in preview::letters(&templates()).unwrap() {
+    for (locale, (name, number, letter)) in all_letters() {
         if name == "operator_alarm" {
             continue;
         }
         let text = &letter.text;
-        assert!(name == "save_card" || text.contains('$'), "{name} {number} names no amount");
-        assert!(text.contains("Questions? Reply to this mail"), "{name} {number} offers no help");
-        assert!(
-            text.contains("has ended") || text.contains("Want to cancel?"),
-            "{name} {number} does not say how to cancel"
-        );
+        let sum = ["save_card", "card_expiring"].contains(&name) || text.contains(['$', '€']);
+        assert!(sum, "{locale} {name} {number} names no amount");
+        assert!(text.contains("help@acme.example") || text.contains("hello@gym.example"), "{locale} {name}");
+        let [question, ended] = match locale {
+            "de" => ["Möchten Sie kündigen?", "ist beendet"],
+            "fr" => ["Vous souhaitez résilier\u{a0}?", "a pris fin"],
+            "es" => ["¿Desea cancelar?", "ha terminado"],
+            "zh" => ["想取消订阅？", "订阅已结束"],
+            _ => ["Want to cancel?", "has ended"],
+        };
+        let cancel = text.contains(question) || letter.subject.contains(ended);
+        assert!(cancel, "{locale} {name} {number} does not say how to cancel");
+    }
+}
+
+#[test]
+fn every_language_has_every_mail_and_speaks_only_itself() {
+    let names = |locale: &str| -> Vec<(&str, usize)> {
+        let letters = preview::letters(&templates(), locale).unwrap();
+        letters.iter().filter(|one| one.0 != "operator_alarm").map(|one| (one.0, one.1)).collect()
+    };
+    for locale in ["de", "fr", "es", "zh"] {
+        assert_eq!(names(locale), names("en"), "{locale}");
+        for (name, number, letter) in preview::letters(&templates(), locale).unwrap() {
+            assert_eq!(letter.locale, locale, "{name} is not there");
+            let html = letter.html.unwrap();
+            assert!(html.contains(&format!("<html lang=\"{locale}\">")), "{name}");
+            let said = format!("{}\n{}\n{}", letter.subject, letter.text, words_of(&html));
+            for word in said.split(|c: char| !c.is_alphabetic()) {
+                let english = ["the", "your", "you", "payment", "we", "is", "with", "and", "due", "please"];
+                assert!(!english.contains(&word.to_lowercase().as_str()), "{locale} {name} {number}: {word}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_language_uses_the_same_values() {
+    let asked = |locale: &str, name: MailName| {
+        let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/mail/templates");
+        let text = std::fs::read_to_string(file.join(locale).join(format!("{name}.mail"))).unwrap();
+        let mut values: Vec<String> = ["brand.name", "total", "expires_on", "card_name(card)", "tried(card)"]
+            .into_iter()
+            .chain(["why(reason)", "to_do(reason)", "pay_label(reason)", "paid(paid_on, card)", "super()"])
+            .chain([
+                "tone == \"first\"",
+                "ending == \"paused\"",
+                "block subject",
+                "block heading",
+                "block intro",
+            ])
+            .chain([
+                "block details",
+                "block label",
+                "block closing",
+                "block next",
+                "block action",
+                "block cancel",
+            ])
+            .filter(|value| text.contains(value))
+            .map(str::to_owned)
+            .collect();
+        values.sort();
+        values
+    };
+    for name in MailName::ALL {
+        for locale in ["de", "fr", "es", "zh"] {
+            assert_eq!(asked(locale, name), asked("en", name), "{locale} {name}");
+        }
     }
 }
 
 #[test]
 fn no_mail_accuses_anybody() {
-    for reason in [
-        Reason::Declined,
-        Reason::Funds,
-        Reason::Expired,
-        Reason::Details,
-        Reason::NotAccepted,
-        Reason::Authentication,
-        Reason::Temporary,
-    ] {
-        let letter =
-            write(&templates(), MailName::PaymentFailed, &MailContext { reason, ..sample(0) }).unwrap();
-        let all = format!("{}{}{}", letter.subject, letter.text, letter.html.unwrap()).to_lowercase();
-        for word in ["stolen", "lost", "fraud", "insufficient", "blocked", "risk", "debt", "failed"] {
-            assert!(!all.contains(word), "{reason:?}: {word}");
+    for (locale, reason) in LOCALES.into_iter().flat_map(|locale| REASONS.map(|reason| (locale, reason))) {
+        let tones = [Tone::First, Tone::Reminder, Tone::Firm];
+        let names = [MailName::PaymentFailed, MailName::LastNotice];
+        for (tone, name) in tones.into_iter().flat_map(|tone| names.map(|name| (tone, name))) {
+            let context = MailContext { reason, tone, locale: locale.to_owned(), ..sample(0) };
+            let letter = write(&templates(), name, &context).unwrap();
+            let all = format!("{}{}{}", letter.subject, letter.text, words_of(&letter.html.unwrap()));
+            let all = all.to_lowercase();
+            for word in [
+                "stolen",
+                "lost",
+                "fraud",
+                "insufficient",
+                "blocked",
+                "risk",
+                "debt",
+                "failed",
+                "gestohlen",
+                "verloren",
+                "betrug",
+                "gesperrt",
+                "schulden",
+                "mahnung",
+                "volée",
+                "perdue",
+                "fraude",
+                "dette",
+                "robada",
+                "perdida",
+                "deuda",
+                "bloqueada",
+                "被盗",
+                "丢失",
+                "遗失",
+                "欺诈",
+                "挂失",
+                "欠款",
+            ] {
+                assert!(!all.contains(word), "{locale} {reason:?}: {word}");
+            }
         }
     }
+}
+
+#[test]
+fn each_reason_has_its_own_sentence_of_what_to_do_in_each_language() {
+    for locale in LOCALES {
+        let mut said: Vec<String> = REASONS
+            .into_iter()
+            .map(|reason| {
+                let context = MailContext { reason, locale: locale.to_owned(), ..sample(0) };
+                let text = write(&templates(), MailName::PaymentFailed, &context).unwrap().text;
+                text.lines().find(|line| line.contains("4242")).unwrap().to_owned()
+            })
+            .collect();
+        said.sort();
+        said.dedup();
+        assert_eq!(said.len(), REASONS.len(), "{locale}: {said:#?}");
+    }
+}
+
+#[test]
+fn each_tone_has_its_own_words_in_each_language() {
+    for locale in LOCALES {
+        let mut subjects = [Tone::First, Tone::Reminder, Tone::Firm].map(|tone| {
+            let context = MailContext { tone, locale: locale.to_owned(), ..sample(0) };
+            write(&templates(), MailName::PaymentFailed, &context).unwrap().subject
+        });
+        subjects.sort();
+        assert!(subjects[0] != subjects[1] && subjects[1] != subjects[2], "{locale}: {subjects:?}");
+    }
+}
+
+#[test]
+fn a_customer_whose_language_is_not_there_gets_the_default() {
+    let german = templates().with_default_locale("de-AT");
+    let region = |templates: &Templates, wanted| regional_locale(templates, MailName::Receipt, wanted);
+    assert_eq!(region(&german, "it"), "de-AT");
+    assert_eq!(region(&german, "fr_CA"), "fr-CA");
+    assert_eq!(region(&german, "zh-Hans-CN"), "zh-Hans-CN");
+    assert_eq!(region(&templates(), "it"), "en");
+    let context = MailContext { locale: "it".to_owned(), ..sample(0) };
+    assert_eq!(write(&german, MailName::Receipt, &context).unwrap().locale, "de");
 }
 
 #[test]
@@ -176,6 +340,10 @@ fn mails_have_the_names_of_the_configuration() {
         assert_eq!(serde_json::to_value(name).unwrap(), name.as_str());
     }
     assert!(
-        "payment_faild".parse::<MailName>().unwrap_err().to_string().contains("there are save_card, receipt")
+        "payment_faild"
+            .parse::<MailName>()
+            .unwrap_err()
+            .to_string()
+            .contains("there are save_card, upcoming_charge")
     );
 }
