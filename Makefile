@@ -13,7 +13,7 @@ help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
 .PHONY: test
-test: lint ## everything: set-up, formatting, clippy, all tests on both databases
+test: lint simulation ## everything: formatting, clippy, the simulator, set-up, all tests on both databases
 	@$(TEST_ENV) $(MAKE) --no-print-directory unit
 
 .PHONY: lint
