@@ -234,7 +234,7 @@ pub(super) fn receipt(
     now: Timestamp,
 ) -> Receipt {
     let amount = intent.amount().filter(|_| intent.amount_received_minor == intent.amount_minor);
-    let by_link = intent.metadata.get(ATTEMPT).is_none_or(|attempt| attempt == ON_PAGE);
+    let by_link = is_of_page(intent) || !intent.metadata.contains_key(ATTEMPT);
     let card = intent.payment_method.as_ref().map(|method| method.id().to_owned());
     Receipt {
         payment_intent: intent.id.clone(),
@@ -262,6 +262,11 @@ fn owner(claimed: &Claimed, stripe_customer: Option<&str>) -> CustomerId {
 pub(super) fn is_ours(claimed: &Claimed, instance: InstanceId, intent: &PaymentIntent) -> bool {
     intent.metadata.get(INSTANCE).is_some_and(|id| *id == instance.to_string())
         && intent.metadata.get(CHARGE).is_some_and(|id| *id == claimed.charge.id.to_string())
+}
+
+/// Whether a page made this PaymentIntent, where only the customer confirms it.
+pub(super) fn is_of_page(intent: &PaymentIntent) -> bool {
+    intent.metadata.get(ATTEMPT).is_some_and(|attempt| attempt == ON_PAGE)
 }
 
 fn decline_in(intent: &PaymentIntent, error: &ApiError, claimed: &Claimed) -> Decline {

@@ -1,10 +1,9 @@
 //! Prove a collector dead before another may live: cancel or expire it, then read what is true.
 
-use std::time::Duration;
-
-use super::answers::{event_of_intent, event_of_session};
+use super::answers::event_of_intent;
 use super::settle::{Trace, decide, settle_one};
-use super::{Ctx, FlowError, Report, Result, tries};
+use super::tries::event_of_page;
+use super::{ASK_AGAIN, Ctx, FlowError, Report, Result};
 use crate::billing::apply::Event;
 use crate::billing::charge::{Collector, CollectorKind};
 use crate::store::Claimed;
@@ -50,20 +49,15 @@ pub(super) async fn close(ctx: &Ctx, claimed: &Claimed, collector: &Collector) -
                 Ok(session) => session.value,
                 Err(error) => return Ok(Closed::Alive(error.to_string())),
             };
-            let Some(event) = event_of_session(claimed, &session, ctx.now()) else {
-                return Ok(Closed::Alive(format!("{id} is still open ({expired:?})")));
-            };
-            match tries::of_page(ctx, &session, &event).await {
-                Ok(()) => Ok(Closed::Event(event)),
+            match event_of_page(ctx, claimed, &session).await {
+                Ok(Some(event)) => Ok(Closed::Event(event)),
+                Ok(None) => Ok(Closed::Alive(format!("{id} is still open ({expired:?})"))),
                 Err(FlowError::Stripe(error)) => Ok(Closed::Alive(error.to_string())),
                 Err(error) => Err(error),
             }
         }
     }
 }
-
-/// How long a charge rests whose collector could not be closed.
-const CLOSE_AGAIN: Duration = Duration::from_secs(120);
 
 /// Clears the way: afterwards no collector lives, and the lease is kept. `None`: it turned out paid or pending, or it
 /// must be tried again later; whatever it was is settled.
@@ -90,7 +84,7 @@ pub(super) async fn clear(ctx: &Ctx, claimed: Claimed, report: &mut Report) -> R
         Closed::Alive(why) => {
             let id = claimed.charge.id;
             tracing::warn!(charge.id = %id, "The collector of charge {id} cannot be closed yet: {why}");
-            ctx.store.release_charge(&claimed.charge, now.checked_add(CLOSE_AGAIN).ok()).await?;
+            ctx.store.release_charge(&claimed.charge, now.checked_add(ASK_AGAIN).ok()).await?;
             Ok(None)
         }
     }

@@ -17,8 +17,8 @@ use futures::{FutureExt, StreamExt};
 use jiff::Timestamp;
 
 use super::answers::{
-    ATTEMPT, Answered, CHARGE, GENERATION, INSTANCE, ON_PAGE, SUBSCRIPTION, event_of_session, is_ours, read,
-    receipt,
+    ATTEMPT, Answered, CHARGE, GENERATION, INSTANCE, SUBSCRIPTION, event_of_session, is_of_page, is_ours,
+    read, receipt,
 };
 use super::close::{Closed, close};
 use super::rails;
@@ -435,8 +435,7 @@ async fn find_forgotten(ctx: &Ctx, claimed: &Claimed) -> Result<Option<Event>, E
         }
     }
     // A page's own PaymentIntent is confirmed on the page only.
-    let machine = |intent: &PaymentIntent| intent.metadata.get(ATTEMPT).is_none_or(|one| one != ON_PAGE);
-    let open = ours.iter().find(|one| one.status != PaymentIntentStatus::Canceled && machine(one));
+    let open = ours.iter().find(|one| one.status != PaymentIntentStatus::Canceled && !is_of_page(one));
     Ok(open.map(|intent| {
         let number_in =
             |name: &str| intent.metadata.get(name).and_then(|text| text.parse().ok()).unwrap_or(1);

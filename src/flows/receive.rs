@@ -5,12 +5,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::answers::{
-    ATTEMPT, CHARGE, GENERATION, INSTANCE, ON_PAGE, event_of_intent, event_of_session, is_ours,
-};
+use super::answers::{CHARGE, GENERATION, INSTANCE, event_of_intent, is_of_page, is_ours};
 use super::collect::look_since;
 use super::settle::{Trace, settle_one};
-use super::{Ctx, Report, Result, tries};
+use super::tries::{self, event_of_page};
+use super::{Ctx, Report, Result};
 use crate::billing::apply::Event;
 use crate::billing::charge::{CollectorKind, State};
 use crate::billing::ids::ChargeId;
@@ -147,7 +146,7 @@ async fn payment_intent(ctx: &Ctx, id: &str, report: &mut Report) -> Result<Appl
         return Ok(Applied::NotOurs);
     };
     let Some(found) = ctx.store.find_charge(charge).await? else { return ghost(ctx, id).await };
-    if intent.metadata.get(ATTEMPT).is_some_and(|attempt| attempt == ON_PAGE) {
+    if is_of_page(&intent) {
         tries::count(ctx, id).await?;
     }
     if matches!(found.charge.state, State::Paid { .. }) {
@@ -242,12 +241,9 @@ async fn settle_session(ctx: &Ctx, charge: ChargeId, id: &str, report: &mut Repo
     let session = ctx.stripe.retrieve_checkout_session(id).await;
     let current = claimed.charge.collector.as_ref().is_some_and(|one| one.stripe_id.as_deref() == Some(id));
     let event = match &session {
-        Ok(session) => event_of_session(&claimed, &session.value, ctx.now()),
+        Ok(session) => event_of_page(ctx, &claimed, &session.value).await?,
         Err(_) => None,
     };
-    if let (Ok(session), Some(event)) = (&session, &event) {
-        tries::of_page(ctx, &session.value, event).await?;
-    }
     // Only the living collector's death matters; a payment matters whoever took it.
     let event = event.filter(|event| current || matches!(event, Event::Paid(_)));
     match event {

@@ -5,7 +5,8 @@ use super::close::{Closed, close};
 use super::collect::{look_since, resend, settle_answer};
 use super::recover::tell_cancellations;
 use super::settle::{Trace, commit, next_try, settle_one};
-use super::{ASK_AGAIN, Ctx, Report, Result, tries};
+use super::tries::event_of_page;
+use super::{ASK_AGAIN, Ctx, Report, Result};
 use crate::billing::apply::{Event, Outcome};
 use crate::billing::charge::{Attempt, Collector, CollectorKind, End, Operation, Phase, Sent, State, Work};
 use crate::billing::subscription::SubscriptionState;
@@ -168,11 +169,8 @@ pub(super) async fn find_unnamed(
             };
             // The list does not show what became of the Session's PaymentIntent.
             let session = ctx.stripe.retrieve_checkout_session(&found.id).await?.value;
-            let Some(event) = event_of_session(claimed, &session, now) else {
-                return Ok(Some(Event::LinkOpened { session: session.id.clone() }));
-            };
-            tries::of_page(ctx, &session, &event).await?;
-            Ok(Some(event))
+            let event = event_of_page(ctx, claimed, &session).await?;
+            Ok(Some(event.unwrap_or(Event::LinkOpened { session: session.id })))
         }
     }
 }
@@ -183,16 +181,12 @@ async fn link(ctx: &Ctx, claimed: &Claimed, over: bool, report: &mut Report) -> 
         None => find_unnamed(ctx, claimed, collector).await?,
         Some(id) => {
             let session = ctx.stripe.retrieve_checkout_session(id).await?.value;
-            match event_of_session(claimed, &session, ctx.now()) {
+            match event_of_page(ctx, claimed, &session).await? {
                 None if over => match close(ctx, claimed, collector).await? {
                     Closed::Event(event) => Some(event),
                     Closed::Alive(_) => None,
                 },
-                Some(event) => {
-                    tries::of_page(ctx, &session, &event).await?;
-                    Some(event)
-                }
-                None => None,
+                event => event,
             }
         }
     };

@@ -1,21 +1,28 @@
 //! What a customer tried on Stripe's page: the card networks count it as they count a machine's tries.
 
+use super::answers::event_of_session;
 use super::{Ctx, Result};
 use crate::billing::apply::Event;
 use crate::billing::money::Currency;
-use crate::store::NetworkTry;
+use crate::store::{Claimed, NetworkTry};
 use crate::stripe::charges::{Charge, ChargeStatus, OutcomeType};
 use crate::stripe::checkout::CheckoutSession;
 
-/// Books what was tried on a page that is over unpaid. A payment is news that waits for nothing.
+/// What a page says, once the tries of one that is not paid are booked. A payment is news that waits for nothing.
 ///
 /// # Errors
 /// [`super::FlowError`]: the page is not settled then, so that no retry leaves before its tries are known.
-pub(super) async fn of_page(ctx: &Ctx, page: &CheckoutSession, event: &Event) -> Result<()> {
-    match (event, &page.payment_intent) {
-        (Event::Paid(_), _) | (_, None) => Ok(()),
-        (_, Some(intent)) => count(ctx, intent.id()).await,
+pub(super) async fn event_of_page(
+    ctx: &Ctx,
+    claimed: &Claimed,
+    page: &CheckoutSession,
+) -> Result<Option<Event>> {
+    let event = event_of_session(claimed, page, ctx.now());
+    match (&event, &page.payment_intent) {
+        (None | Some(Event::Paid(_)), _) | (_, None) => {}
+        (Some(_), Some(intent)) => count(ctx, intent.id()).await?,
     }
+    Ok(event)
 }
 
 /// Books the declined tries of a page's PaymentIntent, each once.

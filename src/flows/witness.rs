@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::answers::{ATTEMPT, CHARGE, INSTANCE, ON_PAGE};
+use super::answers::{ATTEMPT, CHARGE, INSTANCE, is_of_page};
 use super::{Ctx, FlowError, Result, guard};
 use crate::billing::ids::ChargeId;
 use crate::store::Instance;
@@ -235,7 +235,7 @@ async fn not_the_first(ctx: &Ctx, known: &Instance) -> Result<Option<String>> {
             return Ok(Some(why));
         }
         // A database without a witness never collected; a customer may have paid on a page.
-        let on_page = intent.metadata.get(ATTEMPT).is_none_or(|attempt| attempt == ON_PAGE);
+        let on_page = is_of_page(intent) || !intent.metadata.contains_key(ATTEMPT);
         let is_known = match charge.parse::<ChargeId>() {
             Ok(id) => on_page && ctx.store.find_charge(id).await?.is_some(),
             Err(_) => true,
