@@ -7,13 +7,16 @@ use std::fmt::Write as _;
 
 use jiff::Timestamp;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::answers::{CHARGE, INSTANCE};
 use super::pay_link::hash;
 use super::{Ctx, FlowError, Report, Result, collect, guard, manage, reconcile, witness};
 use crate::billing::charge::State;
 use crate::billing::ids::{ChargeId, SubscriptionId};
+use crate::stripe::Pages;
 use crate::stripe::customers::CustomerFields;
+use crate::stripe::fields::Identified;
 
 /// What a recovery would do.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -94,6 +97,20 @@ pub async fn plan(ctx: &Ctx, progress: impl Fn(u64)) -> Result<Option<Plan>> {
     Ok(Some(plan.sealed()))
 }
 
+/// The next page of a list, counted.
+async fn next<T: DeserializeOwned + Identified>(
+    list: &mut Pages<T>,
+    seen: &mut u64,
+    progress: &impl Fn(u64),
+) -> Result<Option<Vec<T>>> {
+    let page = list.next().await?;
+    if let Some(page) = &page {
+        *seen += page.len() as u64;
+        progress(*seen);
+    }
+    Ok(page)
+}
+
 /// The charges that Stripe's PaymentIntents and Sessions since an instant name.
 async fn named_since(
     ctx: &Ctx,
@@ -108,16 +125,12 @@ async fn named_since(
         named.extend(metadata.get(CHARGE).filter(|_| is_ours).and_then(|id| id.parse::<ChargeId>().ok()));
     };
     let mut intents = ctx.stripe.payment_intents_since(since);
-    while let Some(page) = intents.next().await? {
+    while let Some(page) = next(&mut intents, seen, progress).await? {
         page.iter().for_each(|one| take(&one.metadata));
-        *seen += page.len() as u64;
-        progress(*seen);
     }
     let mut sessions = ctx.stripe.checkout_sessions_since(since);
-    while let Some(page) = sessions.next().await? {
+    while let Some(page) = next(&mut sessions, seen, progress).await? {
         page.iter().for_each(|one| take(&one.metadata));
-        *seen += page.len() as u64;
-        progress(*seen);
     }
     named.sort_unstable();
     named.dedup();
@@ -128,7 +141,7 @@ async fn named_since(
 async fn canceled(ctx: &Ctx, seen: &mut u64, progress: &impl Fn(u64)) -> Result<Vec<SubscriptionId>> {
     let mut canceled = Vec::new();
     let mut customers = ctx.stripe.customers();
-    while let Some(page) = customers.next().await? {
+    while let Some(page) = next(&mut customers, seen, progress).await? {
         for (key, value) in page.iter().filter_map(|one| one.active()).flat_map(|one| &one.metadata) {
             let id = key.strip_prefix("recurd_").filter(|_| value == "canceled");
             let Some(id) = id.and_then(|id| id.parse().ok()).map(SubscriptionId) else { continue };
@@ -137,8 +150,6 @@ async fn canceled(ctx: &Ctx, seen: &mut u64, progress: &impl Fn(u64)) -> Result<
                 canceled.push(id);
             }
         }
-        *seen += page.len() as u64;
-        progress(*seen);
     }
     canceled.sort_unstable();
     Ok(canceled)

@@ -39,18 +39,16 @@ pub(super) fn success(
             let call = call(response.request_id().map(str::to_owned));
             Err(Failure { error: failure(&response, call), should_retry })
         }
-        Err(TransportError::NotSent(reason)) => {
-            let error = Error::Unreachable(Box::new(NotSent { call: call(None), reason }));
-            Err(Failure { error, should_retry: None })
-        }
-        Err(TransportError::Held(reason)) => {
-            let error = Error::Unreachable(Box::new(NotSent { call: call(None), reason }));
-            Err(Failure { error, should_retry: Some(false) })
-        }
+        Err(TransportError::NotSent(reason)) => Err(not_sent(call(None), reason, None)),
+        Err(TransportError::Held(reason)) => Err(not_sent(call(None), reason, Some(false))),
         Err(TransportError::NoAnswer(reason)) => {
             Err(Failure { error: doubt(call(None), Why::NoAnswer(reason), false), should_retry: None })
         }
     }
+}
+
+fn not_sent(call: Call, reason: String, should_retry: Option<bool>) -> Failure {
+    Failure { error: Error::Unreachable(Box::new(NotSent { call, reason })), should_retry }
 }
 
 fn failure(response: &Response, call: Call) -> Error {

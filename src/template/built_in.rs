@@ -1,90 +1,52 @@
 //! The templates that are part of the program.
 
+macro_rules! mail {
+    ($file:expr) => {
+        (concat!("mail/", $file), include_str!(concat!("../mail/templates/", $file)))
+    };
+}
+
+macro_rules! page {
+    ($file:expr) => {
+        (concat!("pages/", $file), include_str!(concat!("../http/pages/", $file)))
+    };
+}
+
+/// The layouts, and the words of each language.
+macro_rules! templates {
+    ($($locale:literal)+) => {
+        &[
+            mail!("base.html"),
+            mail!("base.subject"),
+            mail!("base.txt"),
+            mail!("en/operator_alarm.subject"),
+            mail!("en/operator_alarm.txt"),
+            page!("base.html"),
+            page!("card_saved.html"),
+            page!("error.html"),
+            page!("not_found.html"),
+            page!("parts.html"),
+            page!("pay.html"),
+            page!("save_card.html"),
+            page!("thanks.html"),
+            page!("too_many.html"),
+            page!("turned_back.html"),
+            $(
+                mail!(concat!($locale, "/authentication_required.mail")),
+                mail!(concat!($locale, "/card_expiring.mail")),
+                mail!(concat!($locale, "/last_notice.mail")),
+                mail!(concat!($locale, "/payment_failed.mail")),
+                mail!(concat!($locale, "/receipt.mail")),
+                mail!(concat!($locale, "/recovered.mail")),
+                mail!(concat!($locale, "/save_card.mail")),
+                mail!(concat!($locale, "/subscription_ended.mail")),
+                mail!(concat!($locale, "/upcoming_charge.mail")),
+                mail!(concat!($locale, "/words.txt")),
+                page!(concat!($locale, "/words.html")),
+            )+
+        ]
+    };
+}
+
 /// Name and text of each.
-pub(super) const TEMPLATES: &[(&str, &str)] = &[
-    ("mail/base.html", include_str!("../mail/templates/base.html")),
-    ("mail/base.subject", include_str!("../mail/templates/base.subject")),
-    ("mail/base.txt", include_str!("../mail/templates/base.txt")),
-    (
-        "mail/en/authentication_required.mail",
-        include_str!("../mail/templates/en/authentication_required.mail"),
-    ),
-    ("mail/en/card_expiring.mail", include_str!("../mail/templates/en/card_expiring.mail")),
-    ("mail/en/last_notice.mail", include_str!("../mail/templates/en/last_notice.mail")),
-    ("mail/en/payment_failed.mail", include_str!("../mail/templates/en/payment_failed.mail")),
-    ("mail/en/receipt.mail", include_str!("../mail/templates/en/receipt.mail")),
-    ("mail/en/recovered.mail", include_str!("../mail/templates/en/recovered.mail")),
-    ("mail/en/save_card.mail", include_str!("../mail/templates/en/save_card.mail")),
-    ("mail/en/subscription_ended.mail", include_str!("../mail/templates/en/subscription_ended.mail")),
-    ("mail/en/upcoming_charge.mail", include_str!("../mail/templates/en/upcoming_charge.mail")),
-    ("mail/en/operator_alarm.subject", include_str!("../mail/templates/en/operator_alarm.subject")),
-    ("mail/en/operator_alarm.txt", include_str!("../mail/templates/en/operator_alarm.txt")),
-    ("mail/en/words.txt", include_str!("../mail/templates/en/words.txt")),
-    (
-        "mail/de/authentication_required.mail",
-        include_str!("../mail/templates/de/authentication_required.mail"),
-    ),
-    ("mail/de/card_expiring.mail", include_str!("../mail/templates/de/card_expiring.mail")),
-    ("mail/de/last_notice.mail", include_str!("../mail/templates/de/last_notice.mail")),
-    ("mail/de/payment_failed.mail", include_str!("../mail/templates/de/payment_failed.mail")),
-    ("mail/de/receipt.mail", include_str!("../mail/templates/de/receipt.mail")),
-    ("mail/de/recovered.mail", include_str!("../mail/templates/de/recovered.mail")),
-    ("mail/de/save_card.mail", include_str!("../mail/templates/de/save_card.mail")),
-    ("mail/de/subscription_ended.mail", include_str!("../mail/templates/de/subscription_ended.mail")),
-    ("mail/de/upcoming_charge.mail", include_str!("../mail/templates/de/upcoming_charge.mail")),
-    ("mail/de/words.txt", include_str!("../mail/templates/de/words.txt")),
-    (
-        "mail/fr/authentication_required.mail",
-        include_str!("../mail/templates/fr/authentication_required.mail"),
-    ),
-    ("mail/fr/card_expiring.mail", include_str!("../mail/templates/fr/card_expiring.mail")),
-    ("mail/fr/last_notice.mail", include_str!("../mail/templates/fr/last_notice.mail")),
-    ("mail/fr/payment_failed.mail", include_str!("../mail/templates/fr/payment_failed.mail")),
-    ("mail/fr/receipt.mail", include_str!("../mail/templates/fr/receipt.mail")),
-    ("mail/fr/recovered.mail", include_str!("../mail/templates/fr/recovered.mail")),
-    ("mail/fr/save_card.mail", include_str!("../mail/templates/fr/save_card.mail")),
-    ("mail/fr/subscription_ended.mail", include_str!("../mail/templates/fr/subscription_ended.mail")),
-    ("mail/fr/upcoming_charge.mail", include_str!("../mail/templates/fr/upcoming_charge.mail")),
-    ("mail/fr/words.txt", include_str!("../mail/templates/fr/words.txt")),
-    (
-        "mail/es/authentication_required.mail",
-        include_str!("../mail/templates/es/authentication_required.mail"),
-    ),
-    ("mail/es/card_expiring.mail", include_str!("../mail/templates/es/card_expiring.mail")),
-    ("mail/es/last_notice.mail", include_str!("../mail/templates/es/last_notice.mail")),
-    ("mail/es/payment_failed.mail", include_str!("../mail/templates/es/payment_failed.mail")),
-    ("mail/es/receipt.mail", include_str!("../mail/templates/es/receipt.mail")),
-    ("mail/es/recovered.mail", include_str!("../mail/templates/es/recovered.mail")),
-    ("mail/es/save_card.mail", include_str!("../mail/templates/es/save_card.mail")),
-    ("mail/es/subscription_ended.mail", include_str!("../mail/templates/es/subscription_ended.mail")),
-    ("mail/es/upcoming_charge.mail", include_str!("../mail/templates/es/upcoming_charge.mail")),
-    ("mail/es/words.txt", include_str!("../mail/templates/es/words.txt")),
-    (
-        "mail/zh/authentication_required.mail",
-        include_str!("../mail/templates/zh/authentication_required.mail"),
-    ),
-    ("mail/zh/card_expiring.mail", include_str!("../mail/templates/zh/card_expiring.mail")),
-    ("mail/zh/last_notice.mail", include_str!("../mail/templates/zh/last_notice.mail")),
-    ("mail/zh/payment_failed.mail", include_str!("../mail/templates/zh/payment_failed.mail")),
-    ("mail/zh/receipt.mail", include_str!("../mail/templates/zh/receipt.mail")),
-    ("mail/zh/recovered.mail", include_str!("../mail/templates/zh/recovered.mail")),
-    ("mail/zh/save_card.mail", include_str!("../mail/templates/zh/save_card.mail")),
-    ("mail/zh/subscription_ended.mail", include_str!("../mail/templates/zh/subscription_ended.mail")),
-    ("mail/zh/upcoming_charge.mail", include_str!("../mail/templates/zh/upcoming_charge.mail")),
-    ("mail/zh/words.txt", include_str!("../mail/templates/zh/words.txt")),
-    ("pages/base.html", include_str!("../http/pages/base.html")),
-    ("pages/card_saved.html", include_str!("../http/pages/card_saved.html")),
-    ("pages/error.html", include_str!("../http/pages/error.html")),
-    ("pages/not_found.html", include_str!("../http/pages/not_found.html")),
-    ("pages/parts.html", include_str!("../http/pages/parts.html")),
-    ("pages/pay.html", include_str!("../http/pages/pay.html")),
-    ("pages/save_card.html", include_str!("../http/pages/save_card.html")),
-    ("pages/thanks.html", include_str!("../http/pages/thanks.html")),
-    ("pages/too_many.html", include_str!("../http/pages/too_many.html")),
-    ("pages/turned_back.html", include_str!("../http/pages/turned_back.html")),
-    ("pages/en/words.html", include_str!("../http/pages/en/words.html")),
-    ("pages/de/words.html", include_str!("../http/pages/de/words.html")),
-    ("pages/fr/words.html", include_str!("../http/pages/fr/words.html")),
-    ("pages/es/words.html", include_str!("../http/pages/es/words.html")),
-    ("pages/zh/words.html", include_str!("../http/pages/zh/words.html")),
-];
+pub(super) const TEMPLATES: &[(&str, &str)] = templates!["en" "de" "fr" "es" "zh"];
