@@ -103,14 +103,9 @@ impl Lines {
     fn find(&mut self, part: &str) -> String {
         let start = Instant::now();
         loop {
-            match self.coming.recv_timeout(WAIT_MAX.saturating_sub(start.elapsed())) {
-                Ok(line) => {
-                    self.seen.push_str(&line);
-                    self.seen.push('\n');
-                    if line.contains(part) {
-                        return line;
-                    }
-                }
+            match self.next(start) {
+                Ok(line) if line.contains(part) => return line,
+                Ok(_) => {}
                 Err(error) => panic!("{part:?} was not said ({error}), but:\n{}", self.seen),
             }
         }
@@ -119,15 +114,20 @@ impl Lines {
     fn rest(&mut self) -> String {
         let start = Instant::now();
         loop {
-            match self.coming.recv_timeout(WAIT_MAX.saturating_sub(start.elapsed())) {
-                Ok(line) => {
-                    self.seen.push_str(&line);
-                    self.seen.push('\n');
-                }
+            match self.next(start) {
+                Ok(_) => {}
                 Err(RecvTimeoutError::Disconnected) => return std::mem::take(&mut self.seen),
                 Err(RecvTimeoutError::Timeout) => panic!("it does not end; so far:\n{}", self.seen),
             }
         }
+    }
+
+    /// The next line, at most [`WAIT_MAX`] after `start`.
+    fn next(&mut self, start: Instant) -> Result<String, RecvTimeoutError> {
+        let line = self.coming.recv_timeout(WAIT_MAX.saturating_sub(start.elapsed()))?;
+        self.seen.push_str(&line);
+        self.seen.push('\n');
+        Ok(line)
     }
 }
 
