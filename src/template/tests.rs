@@ -34,8 +34,9 @@ fn refused(files: &[(&str, &str)]) -> String {
 }
 
 #[test]
-fn built_in_templates_load() {
-    Templates::load(None).unwrap();
+fn built_in_templates_render_with_all_samples() {
+    let templates = Templates::load(None).unwrap();
+    super::samples::try_all(&templates.loaded).unwrap();
 }
 
 #[test]
