@@ -39,6 +39,13 @@ CREATE TABLE plan_revision (
     PRIMARY KEY (plan, revision)
 );
 
+-- The dunning ladders that cases began on, as they were then.
+CREATE TABLE ladder (
+    id          BIGINT NOT NULL PRIMARY KEY,
+    ladder      TEXT NOT NULL UNIQUE,
+    created_at  BIGINT NOT NULL
+);
+
 CREATE TABLE customer (
     id                TEXT NOT NULL PRIMARY KEY,
     stripe_customer   TEXT NOT NULL UNIQUE,
@@ -124,6 +131,8 @@ CREATE TABLE charge (
     dunning_step      BIGINT,
     dunning_declines  BIGINT,
     dunning_class     TEXT,
+    -- The ladder it goes. Without a foreign key: a case outlives a lost row, and takes the present ladder.
+    dunning_ladder    BIGINT,
     wake_at           BIGINT,
     wake_for          TEXT CHECK (wake_for IN ('collect', 'dun', 'reconcile')),
     lease_owner       TEXT,

@@ -12,12 +12,13 @@ use jiff::Timestamp;
 
 use self::attempt::{adopt, answered, begin, sending};
 use self::collector::{collector_dead, link_opened, open_link};
-use self::decision::{collect_now, not_yet, review, step_due, stop};
+use self::decision::{collect_now, not_yet, review, step_due, stop, take_ladder};
 use self::verdict::{declined_late, paid, pending};
 use super::charge::{Charge, End, State};
 use super::decline::Decline;
-use super::dunning::{DunningPolicy, Finally, MailKind, Next};
+use super::dunning::{MailKind, Next, Rules};
 use super::ids::CustomerId;
+use super::ladder::Finally;
 use super::money::Money;
 use super::network_rules::Try;
 
@@ -68,6 +69,8 @@ pub enum Event {
     Stop(End),
     /// An operator wants it collected now.
     CollectNow,
+    /// An operator moves the case onto the ladder of the policy. What is planned already stays planned.
+    TakeLadder,
     /// The card networks allow no try by machine before this instant; `None`: never again on this card.
     NotYet {
         /// From when on.
@@ -164,8 +167,8 @@ pub struct Step {
 /// The rules and the past that a decision needs.
 #[derive(Clone, Copy, Debug)]
 pub struct Policy<'a> {
-    /// The ladder the charge's plan was sold with.
-    pub dunning: &'a DunningPolicy,
+    /// The ladder and who chooses the instants of its retries.
+    pub rules: Rules<'a>,
     /// The tries of this card within the networks' longest window, this one included.
     pub history: &'a [Try],
     /// The newest decline of this charge, for steps that follow it.
@@ -220,6 +223,7 @@ pub fn apply(charge: &Charge, event: &Event, policy: &Policy<'_>, now: Timestamp
         Event::StepDue => step_due(&mut step, policy, now)?,
         Event::Stop(end) => stop(&mut step.charge, *end, now)?,
         Event::CollectNow => collect_now(&mut step.charge, now)?,
+        Event::TakeLadder => take_ladder(&mut step.charge, policy)?,
         Event::NotYet { allowed } => not_yet(&mut step.charge, *allowed, now)?,
         Event::Review(why) => review(&mut step, why, now)?,
     }

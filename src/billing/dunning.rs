@@ -3,10 +3,13 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
 use super::decline::{Class, Decline};
+use super::ladder::{Ladder, LadderId};
 use super::network_rules::{Try, earliest_retry};
+use super::retry::{Question, RetryPolicy, next_retry};
 
 /// A mail that a charge can cause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
@@ -52,59 +55,6 @@ impl MailKind {
         match self {
             Self::PaymentFailed | Self::AuthenticationRequired | Self::LastNotice => true,
             Self::Recovered | Self::SubscriptionEnded => false,
-        }
-    }
-}
-
-/// One rung of the ladder.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LadderStep {
-    /// Seconds after the previous step; for the first step, after the decline.
-    pub after_secs: u64,
-    /// Whether the machine tries the saved card again. The networks' ceilings may move it later or forbid it.
-    pub retry: bool,
-    /// The mail that leaves when the step has not collected.
-    pub mail: Option<MailKind>,
-}
-
-/// What becomes of the subscription when the ladder ends unpaid. The charge is uncollectible in any case.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Finally {
-    /// The subscription is canceled.
-    #[default]
-    Cancel,
-    /// The subscription is paused until somebody resumes it.
-    Pause,
-    /// Only this charge is given up; the next period falls due as usual.
-    Uncollectible,
-}
-
-/// The ladder as it was when the plan revision was sold.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DunningPolicy {
-    /// The rungs in order.
-    pub steps: Vec<LadderStep>,
-    /// Seconds between the last step and the end.
-    pub finally_after_secs: u64,
-    /// The end.
-    pub finally: Finally,
-}
-
-impl Default for DunningPolicy {
-    /// Mail at once, three retries within twelve days, a last notice with the last of them, the end after 15 days.
-    fn default() -> Self {
-        const DAY: u64 = 86_400;
-        let step = |days: u64, retry, mail| LadderStep { after_secs: days * DAY, retry, mail };
-        Self {
-            steps: vec![
-                step(0, false, Some(MailKind::PaymentFailed)),
-                step(3, true, None),
-                step(4, true, Some(MailKind::PaymentFailed)),
-                step(5, true, Some(MailKind::LastNotice)),
-            ],
-            finally_after_secs: 3 * DAY,
-            finally: Finally::Cancel,
         }
     }
 }
@@ -160,6 +110,30 @@ pub struct Dunning {
     pub declines: u32,
     /// Class of the newest decline.
     pub class: Class,
+    /// The ladder it goes: that of its class when it took the first step.
+    pub ladder: LadderId,
+}
+
+/// By which rules a case is handled.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules<'a> {
+    /// Which ladder on record this is.
+    pub id: LadderId,
+    /// The ladder.
+    pub ladder: &'a Ladder,
+    /// Who chooses the instants of retries.
+    pub retry: &'a dyn RetryPolicy,
+    /// The customer's time zone.
+    pub zone: &'a TimeZone,
+}
+
+impl<'a> Rules<'a> {
+    /// This ladder, in UTC and without a record of it.
+    #[must_use]
+    pub fn of(ladder: &'a Ladder) -> Self {
+        static UTC: TimeZone = TimeZone::UTC;
+        Self { id: LadderId::default(), ladder, retry: &super::retry::ByLadder, zone: &UTC }
+    }
 }
 
 /// Limit: a technical failure is retried silently for this long before the customer hears of it.
@@ -183,15 +157,15 @@ pub struct Rung {
 pub fn on_decline(
     case: Option<Dunning>,
     decline: &Decline,
-    policy: &DunningPolicy,
+    rules: &Rules<'_>,
     history: &[Try],
     now: Timestamp,
 ) -> Rung {
     let class = decline.class();
     let retried = case.is_some();
-    let mut dunning = case.unwrap_or(Dunning { since: now, step: 0, declines: 0, class });
+    let mut dunning = case.unwrap_or(Dunning { since: now, step: 0, declines: 0, class, ladder: rules.id });
     dunning.declines += 1;
-    dunning.class = class;
+    (dunning.class, dunning.ladder) = (class, rules.id);
     if class == Class::Technical && now.duration_since(dunning.since).unsigned_abs() < SILENT {
         let wanted = now.checked_add(SILENT_PAUSE).unwrap_or(now);
         if let Some(at) = earliest_retry(decline, history, wanted, now) {
@@ -200,30 +174,25 @@ pub fn on_decline(
     }
     let mut mails = Vec::new();
     if retried {
-        leave_step(&mut dunning, policy, &mut mails);
+        leave_step(&mut dunning, rules, &mut mails);
     }
-    let next = next_step(&mut dunning, Some((decline, history)), policy, now, &mut mails);
+    let next = next_step(&mut dunning, Some((decline, history)), rules, now, &mut mails);
     Rung { mails, dunning, next }
 }
 
 /// Carries out a step that only sends a mail, and finds the next one. `last` is the newest decline with the
 /// history of its card, if a machine retry is still possible.
 #[must_use]
-pub fn on_remind(
-    case: Dunning,
-    last: Option<(&Decline, &[Try])>,
-    policy: &DunningPolicy,
-    now: Timestamp,
-) -> Rung {
-    let mut dunning = case;
+pub fn on_remind(case: Dunning, last: Option<(&Decline, &[Try])>, rules: &Rules<'_>, now: Timestamp) -> Rung {
+    let mut dunning = Dunning { ladder: rules.id, ..case };
     let mut mails = Vec::new();
-    leave_step(&mut dunning, policy, &mut mails);
-    let next = next_step(&mut dunning, last, policy, now, &mut mails);
+    leave_step(&mut dunning, rules, &mut mails);
+    let next = next_step(&mut dunning, last, rules, now, &mut mails);
     Rung { mails, dunning, next }
 }
 
-fn leave_step(dunning: &mut Dunning, policy: &DunningPolicy, mails: &mut Vec<(u32, MailKind)>) {
-    if let Some(step) = policy.steps.get(dunning.step as usize) {
+fn leave_step(dunning: &mut Dunning, rules: &Rules<'_>, mails: &mut Vec<(u32, MailKind)>) {
+    if let Some(step) = rules.ladder.steps.get(dunning.step as usize) {
         if let Some(kind) = step.mail {
             mails.push((dunning.step, worded(kind, dunning.class)));
         }
@@ -234,24 +203,30 @@ fn leave_step(dunning: &mut Dunning, policy: &DunningPolicy, mails: &mut Vec<(u3
 fn next_step(
     dunning: &mut Dunning,
     last: Option<(&Decline, &[Try])>,
-    policy: &DunningPolicy,
+    rules: &Rules<'_>,
     now: Timestamp,
     mails: &mut Vec<(u32, MailKind)>,
 ) -> Next {
-    while let Some(step) = policy.steps.get(dunning.step as usize) {
-        let wanted = now.checked_add(Duration::from_secs(step.after_secs)).unwrap_or(Timestamp::MAX);
-        let retry_at = last
-            .filter(|_| step.retry)
-            .and_then(|(decline, history)| earliest_retry(decline, history, wanted, now));
+    let ladder = rules.ladder;
+    while let Some(step) = ladder.steps.get(dunning.step as usize) {
+        let not_before = now.checked_add(Duration::from_secs(step.after_secs)).unwrap_or(Timestamp::MAX);
+        let retry_at = last.filter(|_| step.retry).and_then(|(decline, history)| {
+            let (declines, zone) = (dunning.declines, rules.zone);
+            next_retry(
+                rules.retry,
+                Question { decline, history, declines, ladder, step, zone, not_before, now },
+            )
+        });
         if let Some(at) = retry_at {
             return Next { at, action: Action::Collect };
         }
-        if wanted > now {
-            return Next { at: wanted, action: Action::Remind };
+        let at = ladder.slot(step, not_before, rules.zone);
+        if at > now {
+            return Next { at, action: Action::Remind };
         }
-        leave_step(dunning, policy, mails);
+        leave_step(dunning, rules, mails);
     }
-    let end = now.checked_add(Duration::from_secs(policy.finally_after_secs)).unwrap_or(Timestamp::MAX);
+    let end = now.checked_add(Duration::from_secs(ladder.finally_after_secs)).unwrap_or(Timestamp::MAX);
     Next { at: end, action: Action::GiveUp }
 }
 
@@ -280,35 +255,32 @@ mod tests {
 
     #[test]
     fn a_soft_decline_mails_at_once_and_retries_up_the_ladder() {
-        let policy = DunningPolicy::default();
+        let ladder = Ladder::default();
+        let rules = Rules::of(&ladder);
         let funds = decline("insufficient_funds");
-        let first = on_decline(None, &funds, &policy, &[tried(at(0))], at(0));
+        let first = on_decline(None, &funds, &rules, &[tried(at(0))], at(0));
         assert_eq!(first.mails, [(0, MailKind::PaymentFailed)]);
         assert_eq!(first.next, Next { at: at(3 * DAY), action: Action::Collect });
-        let second = on_decline(
-            Some(first.dunning),
-            &funds,
-            &policy,
-            &[tried(at(0)), tried(at(3 * DAY))],
-            at(3 * DAY),
-        );
+        let second =
+            on_decline(Some(first.dunning), &funds, &rules, &[tried(at(0)), tried(at(3 * DAY))], at(3 * DAY));
         assert_eq!((second.mails.len(), second.next.at), (0, at(7 * DAY)));
-        let third = on_decline(Some(second.dunning), &funds, &policy, &[], at(7 * DAY));
+        let third = on_decline(Some(second.dunning), &funds, &rules, &[], at(7 * DAY));
         assert_eq!(third.mails, [(2, MailKind::PaymentFailed)]);
-        let fourth = on_decline(Some(third.dunning), &funds, &policy, &[], at(12 * DAY));
+        let fourth = on_decline(Some(third.dunning), &funds, &rules, &[], at(12 * DAY));
         assert_eq!(fourth.mails, [(3, MailKind::LastNotice)]);
         assert_eq!(fourth.next, Next { at: at(15 * DAY), action: Action::GiveUp });
     }
 
     #[test]
     fn authentication_goes_straight_to_the_link_and_is_never_retried_by_machine() {
-        let policy = DunningPolicy::default();
-        let mut rung = on_decline(None, &decline("authentication_required"), &policy, &[tried(at(0))], at(0));
+        let ladder = Ladder::default();
+        let rules = Rules::of(&ladder);
+        let mut rung = on_decline(None, &decline("authentication_required"), &rules, &[tried(at(0))], at(0));
         assert_eq!(rung.mails, [(0, MailKind::AuthenticationRequired)]);
         let mut guard = 0;
         while rung.next.action != Action::GiveUp {
             assert_eq!(rung.next.action, Action::Remind);
-            rung = on_remind(rung.dunning, None, &policy, rung.next.at);
+            rung = on_remind(rung.dunning, None, &rules, rung.next.at);
             guard += 1;
             assert!(guard < 10);
         }
@@ -317,27 +289,28 @@ mod tests {
 
     #[test]
     fn a_technical_failure_is_silent_for_a_day() {
-        let policy = DunningPolicy::default();
+        let ladder = Ladder::default();
+        let rules = Rules::of(&ladder);
         let down = decline("issuer_not_available");
-        let first = on_decline(None, &down, &policy, &[tried(at(0))], at(0));
+        let first = on_decline(None, &down, &rules, &[tried(at(0))], at(0));
         assert!(first.mails.is_empty());
         assert_eq!(first.next, Next { at: at(DAY), action: Action::Collect });
-        let late = on_decline(Some(first.dunning), &down, &policy, &[], at(DAY - 1));
+        let late = on_decline(Some(first.dunning), &down, &rules, &[], at(DAY - 1));
         assert!(late.mails.is_empty());
         assert_eq!(
             (late.next.at, late.dunning.declines),
             (at(DAY - 1 + 3600), 2),
             "an hour's pause at least"
         );
-        let second =
-            on_decline(Some(first.dunning), &down, &policy, &[tried(at(0)), tried(at(DAY))], at(DAY));
+        let second = on_decline(Some(first.dunning), &down, &rules, &[tried(at(0)), tried(at(DAY))], at(DAY));
         assert_eq!(second.mails, [(0, MailKind::PaymentFailed)]);
     }
 
     #[test]
     fn every_ladder_ends() {
-        let policy = DunningPolicy { steps: Vec::new(), finally_after_secs: 0, finally: Finally::Pause };
-        let rung = on_decline(None, &decline("do_not_honor"), &policy, &[tried(at(0))], at(0));
+        let ladder = Ladder { steps: Vec::new(), finally_after_secs: 0, ..Ladder::default() };
+        let rules = Rules::of(&ladder);
+        let rung = on_decline(None, &decline("do_not_honor"), &rules, &[tried(at(0))], at(0));
         assert_eq!(rung.next, Next { at: at(0), action: Action::GiveUp });
     }
 }

@@ -3,7 +3,6 @@
 use serde::{Deserialize, Serialize};
 
 use super::calendar::{Anchor, Interval};
-use super::dunning::DunningPolicy;
 use super::money::{Currency, Money, MoneyError};
 
 /// What to collect after periods were missed because nothing ran.
@@ -21,8 +20,8 @@ pub enum CatchUp {
     Ask,
 }
 
-/// The local hours in which charges with a start *date* fall due, `[from, to)`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Local hours, `[from, to)`: those in which charges with a start *date* fall due, or in which a ladder's steps happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Window {
     /// First hour, 0 to 23.
     pub from_hour: u8,
@@ -59,8 +58,6 @@ pub struct Terms {
     pub window: Window,
     /// Text after the account's prefix on the card statement.
     pub statement_suffix: Option<String>,
-    /// What happens after a decline.
-    pub dunning: DunningPolicy,
 }
 
 impl Terms {

@@ -217,7 +217,6 @@ mod tests {
             catch_up,
             window: Window::default(),
             statement_suffix: None,
-            dunning: super::super::dunning::DunningPolicy::default(),
         }
     }
 

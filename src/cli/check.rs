@@ -6,7 +6,6 @@ use secrecy::ExposeSecret;
 
 use super::{Exit, Global, setup, show};
 use crate::billing::calendar::Anchor;
-use crate::billing::dunning::Finally;
 use crate::billing::money::Money;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -50,7 +49,9 @@ pub(super) fn check(global: &Global, args: &CheckArgs) -> Result<Exit> {
         say!("templates  yours: {}", overridden.join(", "));
     }
     say!("\n{}", plans(&config));
-    say!("{}", ladder(&config));
+    for (heading, table) in super::dunning::ladders(&config.dunning) {
+        say!("\n{heading}\n{table}");
+    }
     Ok(Exit::Done)
 }
 
@@ -77,32 +78,6 @@ fn plans(config: &Config) -> comfy_table::Table {
         ]
     });
     show::table(["plan", "name", "price", "interval", "on", "trial", "charges"], rows)
-}
-
-fn ladder(config: &Config) -> comfy_table::Table {
-    let mut day = 0.0_f64;
-    let mut rows: Vec<[String; 2]> = Vec::new();
-    for step in &config.dunning.steps {
-        #[expect(clippy::cast_precision_loss, reason = "days for a table, not money")]
-        let days = step.after_secs as f64 / 86_400.0;
-        day += days;
-        let what = match (step.retry, step.mail) {
-            (true, Some(mail)) => format!("try the card; if declined, mail {}", mail.as_str()),
-            (true, None) => "try the card".to_owned(),
-            (false, Some(mail)) => format!("mail {}", mail.as_str()),
-            (false, None) => "nothing".to_owned(),
-        };
-        rows.push([format!("day {day}"), what]);
-    }
-    #[expect(clippy::cast_precision_loss, reason = "days for a table, not money")]
-    let end = day + config.dunning.finally_after_secs as f64 / 86_400.0;
-    let finally = match config.dunning.finally {
-        Finally::Cancel => "the end: the subscription is canceled",
-        Finally::Pause => "the end: the subscription pauses",
-        Finally::Uncollectible => "the end: this charge is given up, the subscription goes on",
-    };
-    rows.push([format!("day {end}"), finally.to_owned()]);
-    show::table(["after a decline", "what happens"], rows)
 }
 
 pub(super) async fn migrate(global: &Global) -> Result<Exit> {

@@ -6,6 +6,7 @@ mod show;
 mod charges;
 mod check;
 mod demo;
+mod dunning;
 mod find;
 mod halt;
 mod mail;

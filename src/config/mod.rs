@@ -1,5 +1,6 @@
 //! Configuration: defaults < `schedules.toml` < `RECURD__*` environment < `*_file` secrets; read once, checked whole.
 
+mod dunning;
 mod load;
 pub mod raw;
 mod validate;
@@ -12,8 +13,8 @@ use std::time::Duration;
 use secrecy::SecretString;
 
 use crate::billing::caps::DayCaps;
-use crate::billing::dunning::DunningPolicy;
 use crate::billing::plan::Terms;
+pub use dunning::{Dunning, Ladders};
 pub use raw::{Mode, Preflight};
 
 /// Everything, checked. `Debug` shows `***` (or nothing) for secrets.
@@ -31,8 +32,8 @@ pub struct Config {
     pub cron_zone: String,
     /// Plans by name.
     pub plans: BTreeMap<String, Terms>,
-    /// The ladder for one-off charges and for plans sold from now on.
-    pub dunning: DunningPolicy,
+    /// What happens after a decline.
+    pub dunning: Dunning,
     /// Mail.
     pub mail: MailConfig,
     /// Where the daemon listens.

@@ -6,7 +6,9 @@ use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
-use crate::billing::dunning::{Finally, MailKind};
+use crate::billing::decline::Class;
+use crate::billing::dunning::MailKind;
+use crate::billing::ladder::Finally;
 use crate::billing::plan::CatchUp;
 
 /// The whole file.
@@ -151,18 +153,34 @@ pub struct RawPlan {
     /// After the account's own text on the card statement: at most 10 Latin letters and digits.
     #[serde(default)]
     pub statement_suffix: Option<String>,
+    /// What happens after a decline, where it differs from `[dunning]`.
+    #[serde(default)]
+    pub dunning: RawDunning,
 }
 
-/// `[dunning]`
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+/// `[dunning]`, `[dunning.classes.CLASS]`, `[plans.NAME.dunning]` and `[plans.NAME.dunning.classes.CLASS]`: of each key
+/// the most particular place that has it counts.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
 pub struct RawDunning {
     /// The ladder.
-    pub steps: Vec<RawStep>,
+    pub steps: Option<Vec<RawStep>>,
+    /// The customer's local hours in which steps happen, `"08-20"`; empty: any.
+    pub window: Option<String>,
+    /// The weekdays on which steps happen, `["monday", "tuesday"]`; empty: all.
+    pub weekdays: Option<Vec<String>>,
+    /// How long the service stays on after the first decline, `"7 days"`; empty: until the ladder ends.
+    pub grace: Option<String>,
     /// Time between the last step and the end.
-    pub finally_after: String,
+    pub finally_after: Option<String>,
     /// The end: `cancel`, `pause` or `uncollectible`.
-    pub finally: Finally,
+    pub finally: Option<Finally>,
+    /// Other ladders for what the first decline was: `technical`, `funds`, `generic`, `fix_data`, `authenticate`, `never`.
+    pub classes: BTreeMap<Class, RawDunning>,
+    /// Who chooses the instants of retries: `ladder`, or `stripe_advice` (only where Stripe advises a retry).
+    pub retry: Option<String>,
+    /// Another such policy, which decides nothing; the log says what it would have done. Empty: none.
+    pub shadow: Option<String>,
 }
 
 /// One rung.
@@ -177,6 +195,9 @@ pub struct RawStep {
     /// The mail that leaves when the step has not collected.
     #[serde(default)]
     pub mail: Option<MailKind>,
+    /// The days it waits for: a day of the month (`"15"`), a weekday (`"friday"`), `"last business day"`.
+    #[serde(default)]
+    pub on: Vec<String>,
 }
 
 /// `[mail]`

@@ -1,4 +1,6 @@
 use super::*;
+use crate::billing::decline::Class;
+use crate::billing::ladder::Finally;
 
 fn load(text: &str, env: &[(&str, &str)]) -> Result<Config, ConfigError> {
     let dir = std::env::temp_dir().join(format!("recurd-config-{}", uuid::Uuid::new_v4()));
@@ -65,4 +67,64 @@ fn the_environment_wins_and_secrets_come_from_files() {
     assert!(!format!("{config:?}").contains("fromfile"));
     assert!(load("", &[("RECURD__STRIPE__TIMEOUT_SECS", "soon")]).is_err());
     std::fs::remove_file(file).unwrap();
+}
+
+/// The ladder of one plan and class, as `after` days and the end.
+fn ladder_of(text: &str, plan: &str, class: Class) -> (Vec<u64>, Finally) {
+    let config = load(&format!("{PRO}{text}"), &[]).unwrap();
+    let ladder = config.dunning.of(plan, class);
+    (ladder.steps.iter().map(|step| step.after_secs / 86_400).collect(), ladder.finally)
+}
+
+#[test]
+fn of_each_ladder_key_the_most_particular_place_counts() {
+    let text = "
+        [dunning]
+        steps = [ { after = \"1 day\" } ]
+        finally = \"pause\"
+        [dunning.classes.funds]
+        steps = [ { after = \"2 days\" } ]
+        [plans.pro.dunning]
+        finally = \"uncollectible\"
+        [plans.pro.dunning.classes.generic]
+        steps = [ { after = \"3 days\" } ]
+        [plans.own]
+        name = \"Own\"
+        price = \"1.00 EUR\"
+        every = \"1 month\"
+        [plans.own.dunning]
+        steps = [ { after = \"4 days\" } ]
+    ";
+    assert_eq!(ladder_of(text, "one-off", Class::Never), (vec![1], Finally::Pause));
+    assert_eq!(ladder_of(text, "one-off", Class::Funds), (vec![2], Finally::Pause));
+    assert_eq!(ladder_of(text, "pro", Class::Never), (vec![1], Finally::Uncollectible));
+    assert_eq!(ladder_of(text, "pro", Class::Funds), (vec![2], Finally::Uncollectible));
+    assert_eq!(ladder_of(text, "pro", Class::Generic), (vec![3], Finally::Uncollectible));
+    assert_eq!(ladder_of(text, "own", Class::Never), (vec![4], Finally::Pause));
+    assert_eq!(
+        ladder_of(text, "own", Class::Funds),
+        (vec![4], Finally::Pause),
+        "its own steps are for all classes"
+    );
+    let bare = ladder_of("", "pro", Class::Funds);
+    assert_eq!(bare, (vec![0, 3, 4, 5], Finally::Cancel));
+}
+
+#[test]
+fn a_wrong_ladder_is_named_with_its_line() {
+    let step = |step: &str| refusal(&format!("[dunning]\nsteps = [\n  {{ {step} }},\n]\n"));
+    assert!(step("after = \"3 months\"").starts_with(":2: dunning.steps: \"3 months\" is not a delay"));
+    assert!(step("after = \"1 day\", on = [\"payday\"]").contains("\"payday\" is no day to wait for"));
+    assert!(step("after = \"1 day\", on = [\"32\"]").contains("no day to wait for"));
+    assert!(refusal("[dunning]\nwindow = \"20-08\"\n").starts_with(":2: dunning.window: write local hours"));
+    assert!(refusal("[dunning]\nweekdays = [\"mon\"]\n").contains("\"mon\" is not a weekday"));
+    assert!(refusal("[dunning]\nretry = \"smart\"\n").contains("write \"ladder\" or \"stripe_advice\""));
+    assert!(
+        refusal("[dunning]\ngrace = \"soon\"\n").starts_with(":2: dunning.grace: \"soon\" is not a delay")
+    );
+    assert!(refusal("[dunning.classes.configuration]\nfinally = \"pause\"\n").contains("no ladder begins"));
+    assert!(refusal("[dunning.classes.funds]\nshadow = \"ladder\"\n").contains("stand in [dunning] only"));
+    assert!(refusal("[dunning.classes.fund]\nfinally = \"pause\"\n").contains("funds"));
+    let nested = "[dunning.classes.funds.classes.never]\nfinally = \"pause\"\n";
+    assert!(refusal(nested).contains("stand in [dunning] only"));
 }

@@ -7,26 +7,23 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::raw::{
-    BrandConfig, Mode, RawConfig, RawDunning, RawGuard, RawLimits, RawMail, RawPlan, RawStripe,
-};
-use super::{Config, ConfigError, Guard, Limits, MailConfig, StripeConfig, load};
+use super::raw::{BrandConfig, Mode, RawConfig, RawGuard, RawLimits, RawMail, RawPlan, RawStripe};
+use super::{Config, ConfigError, Guard, Limits, MailConfig, StripeConfig, dunning, load};
 use crate::billing::calendar::{Anchor, Interval, Unit, zone};
 use crate::billing::caps::DayCaps;
-use crate::billing::dunning::{DunningPolicy, LadderStep};
 use crate::billing::money::Money;
 use crate::billing::plan::{Terms, Window};
 
-/// Limit: a ladder longer than this would outlive its own network windows.
-const STEPS_MAX: usize = 20;
+/// What to say of hours that are none.
+pub(super) const NOT_A_WINDOW: &str = "write local hours, such as \"09-11\"";
 
-struct Place<'a> {
+pub(super) struct Place<'a> {
     path: Option<&'a Path>,
     env: &'a BTreeMap<String, String>,
 }
 
 impl Place<'_> {
-    fn wrong(&self, key: &str, message: impl ToString) -> ConfigError {
+    pub(super) fn wrong(&self, key: &str, message: impl ToString) -> ConfigError {
         let (file, line) = load::place(self.path, self.env, key, "");
         ConfigError::Key { file, line, key: key.to_owned(), message: message.to_string() }
     }
@@ -44,11 +41,11 @@ pub(super) fn validate(
     env: &BTreeMap<String, String>,
 ) -> Result<Config, ConfigError> {
     let place = Place { path, env };
-    let dunning = ladder(&raw.dunning, &place)?;
+    let dunning = dunning::dunning(&raw, &place)?;
     let stripe = stripe(raw.stripe, &place)?;
     let mut plans = BTreeMap::new();
     for (name, plan) in &raw.plans {
-        plans.insert(name.clone(), terms(name, plan, &dunning, &place)?);
+        plans.insert(name.clone(), terms(name, plan, &place)?);
     }
     zone(&raw.schedules.timezone).map_err(|error| place.wrong("schedules.timezone", error))?;
     let listen = raw.http.listen.parse();
@@ -212,46 +209,7 @@ fn public_url(text: &str, place: &Place<'_>) -> Result<Option<String>, ConfigErr
     Ok(Some(text.trim_end_matches('/').to_owned()))
 }
 
-fn ladder(raw: &RawDunning, place: &Place<'_>) -> Result<DunningPolicy, ConfigError> {
-    if raw.steps.len() > STEPS_MAX {
-        return Err(place.wrong("dunning.steps", format!("at most {STEPS_MAX} steps")));
-    }
-    let mut steps = Vec::new();
-    for step in &raw.steps {
-        let after_secs =
-            delay(&step.after).ok_or_else(|| place.wrong("dunning.steps", not_a_delay(&step.after)))?;
-        steps.push(LadderStep { after_secs, retry: step.retry, mail: step.mail });
-    }
-    let finally_after_secs = delay(&raw.finally_after)
-        .ok_or_else(|| place.wrong("dunning.finally_after", not_a_delay(&raw.finally_after)))?;
-    Ok(DunningPolicy { steps, finally_after_secs, finally: raw.finally })
-}
-
-fn not_a_delay(text: &str) -> String {
-    format!(
-        "{text:?} is not a delay; write a count and a unit, such as \"12 hours\", \"3 days\" or \"1 week\""
-    )
-}
-
-/// Hours, days or weeks as seconds; at most 90 days.
-fn delay(text: &str) -> Option<u64> {
-    let (count, unit) = text.trim().split_once(' ')?;
-    let count: u64 = count.parse().ok()?;
-    let secs = match unit.trim().trim_end_matches('s') {
-        "hour" => 3600,
-        "day" => 86_400,
-        "week" => 7 * 86_400,
-        _ => return None,
-    };
-    count.checked_mul(secs).filter(|secs| *secs <= 90 * 86_400)
-}
-
-fn terms(
-    name: &str,
-    plan: &RawPlan,
-    dunning: &DunningPolicy,
-    place: &Place<'_>,
-) -> Result<Terms, ConfigError> {
+fn terms(name: &str, plan: &RawPlan, place: &Place<'_>) -> Result<Terms, ConfigError> {
     let key = |field: &str| format!("plans.{name}.{field}");
     let price: Money = plan.price.parse().map_err(|error| place.wrong(&key("price"), error))?;
     if !price.is_zero() {
@@ -272,23 +230,21 @@ fn terms(
         trial: trial.map_err(|error| place.wrong(&key("trial"), error))?,
         installments: plan.installments,
         catch_up: plan.catch_up,
-        window: window(plan.window.as_deref())
-            .ok_or_else(|| place.wrong(&key("window"), "write local hours, such as \"09-11\""))?,
+        window: match plan.window.as_deref() {
+            None => Window::default(),
+            Some(text) => window(text).ok_or_else(|| place.wrong(&key("window"), NOT_A_WINDOW))?,
+        },
         statement_suffix: suffix(plan.statement_suffix.as_deref())
             .map_err(|error| place.wrong(&key("statement_suffix"), error))?,
-        dunning: dunning.clone(),
     })
 }
 
 fn anchor(text: Option<&str>, every: Interval) -> Result<Anchor, String> {
-    const WEEKDAYS: [&str; 7] =
-        ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"];
     let text = text.unwrap_or("start").to_lowercase();
     if text == "start" {
         return Ok(Anchor::Start);
     }
-    if let Some(index) = WEEKDAYS.iter().position(|day| *day == text) {
-        let day = u8::try_from(index + 1).unwrap_or(1);
+    if let Some(day) = weekday(&text) {
         return if every.unit == Unit::Week {
             Ok(Anchor::Weekday(day))
         } else {
@@ -304,8 +260,16 @@ fn anchor(text: Option<&str>, every: Interval) -> Result<Anchor, String> {
     }
 }
 
-fn window(text: Option<&str>) -> Option<Window> {
-    let Some(text) = text else { return Some(Window::default()) };
+/// 1 (Monday) to 7 (Sunday).
+pub(super) fn weekday(text: &str) -> Option<u8> {
+    const WEEKDAYS: [&str; 7] =
+        ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"];
+    let index = WEEKDAYS.iter().position(|day| day.eq_ignore_ascii_case(text))?;
+    u8::try_from(index + 1).ok()
+}
+
+/// Local hours, such as `09-11`.
+pub(super) fn window(text: &str) -> Option<Window> {
     let (from, to) = text.split_once('-')?;
     let window = Window { from_hour: from.trim().parse().ok()?, to_hour: to.trim().parse().ok()? };
     (window.from_hour < window.to_hour && window.to_hour <= 24).then_some(window)

@@ -6,7 +6,8 @@ use jiff::tz::TimeZone;
 use crate::billing::calendar::zone;
 use crate::billing::charge::State;
 use crate::billing::decline::{Class, Decline};
-use crate::billing::dunning::{Action, Finally, LadderStep, MailKind};
+use crate::billing::dunning::{Action, MailKind};
+use crate::billing::ladder::{Finally, LadderStep};
 use crate::config::Config;
 use crate::mail::{
     Brand, Card, ChargeLine, Customer as Greeting, Ending, Link, MailContext, MailName, Mailbox, Next,
@@ -211,12 +212,12 @@ pub(super) fn bare(head: &Letterhead, customer: &Customer) -> MailContext {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::billing::dunning::DunningPolicy;
+    use crate::billing::ladder::Ladder;
 
     #[test]
     fn the_tone_follows_how_often_the_ladder_has_written() {
         // Step 1 of the default ladder sends no mail.
-        let steps = DunningPolicy::default().steps;
+        let steps = Ladder::default().steps;
         assert_eq!(tone(&steps, "ladder-0"), Tone::First);
         assert_eq!(tone(&steps, "ladder-1"), Tone::Reminder);
         assert_eq!(tone(&steps, "ladder-2"), Tone::Reminder);

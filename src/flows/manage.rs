@@ -116,6 +116,8 @@ pub enum ChargeCommand {
     Cancel,
     /// It was paid by other means.
     MarkPaid,
+    /// Its case goes on on the present ladder.
+    TakeLadder,
 }
 
 /// Carries out a command on one charge.
@@ -133,6 +135,7 @@ pub async fn command(
         ChargeCommand::CollectNow => (Event::CollectNow, "collect"),
         ChargeCommand::Cancel => (Event::Stop(End::Canceled), "cancel"),
         ChargeCommand::MarkPaid => (Event::Stop(End::PaidOutside), "mark-paid"),
+        ChargeCommand::TakeLadder => (Event::TakeLadder, "the move"),
     };
     let claimed = claim(ctx, id).await?;
     failpoint!("command claimed");
@@ -172,7 +175,7 @@ pub async fn add_one_off(
     reference: &str,
 ) -> Result<(ChargeId, bool)> {
     let amount = amount.chargeable().map_err(|error| FlowError::Refused(error.to_string()))?;
-    let revision = ctx.store.ensure_plan(ONE_OFF, &one_off_terms(ctx, amount), ctx.now()).await?;
+    let revision = ctx.store.ensure_plan(ONE_OFF, &one_off_terms(amount), ctx.now()).await?;
     let id = customer.one_off(reference);
     let charge = Charge {
         id,
@@ -193,8 +196,8 @@ pub async fn add_one_off(
     Ok((id, added == 1))
 }
 
-/// A one-off charge follows today's ladder; the other terms are never read.
-fn one_off_terms(ctx: &Ctx, amount: Money) -> crate::billing::plan::Terms {
+/// The terms of a one-off charge are never read.
+fn one_off_terms(amount: Money) -> crate::billing::plan::Terms {
     use crate::billing::calendar::{Anchor, Interval, Unit};
     crate::billing::plan::Terms {
         name: "One-off".into(),
@@ -207,6 +210,5 @@ fn one_off_terms(ctx: &Ctx, amount: Money) -> crate::billing::plan::Terms {
         catch_up: crate::billing::plan::CatchUp::default(),
         window: crate::billing::plan::Window::default(),
         statement_suffix: None,
-        dunning: ctx.config.dunning.clone(),
     }
 }

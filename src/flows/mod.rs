@@ -9,6 +9,7 @@ pub mod dun;
 pub mod enrol;
 pub mod guard;
 pub mod import;
+pub mod ladders;
 mod letters;
 pub mod manage;
 pub mod materialize;
@@ -75,6 +76,7 @@ pub struct Ctx {
     /// Name of this worker on leases.
     pub worker: Arc<str>,
     plans: Arc<Plans>,
+    ladders: Arc<ladders::Known>,
 }
 
 /// Plan revisions never change, so they are read once.
@@ -133,6 +135,7 @@ impl Ctx {
             head: Arc::new(head),
             worker: worker_name(),
             plans: Arc::default(),
+            ladders: Arc::default(),
         }
     }
 

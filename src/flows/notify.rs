@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::letters::{About, context, mail_name, tone};
 use super::witness::{self, View};
-use super::{Ctx, Report, Result, pay_link};
+use super::{Ctx, Report, Result, ladders, pay_link};
 use crate::billing::charge::State;
 use crate::billing::dunning::MailKind;
 use crate::billing::ids::CustomerId;
@@ -191,7 +191,7 @@ async fn write(
     customer: &Customer,
     item: &OutboxItem,
 ) -> Result<Letter> {
-    let terms = ctx.terms(&claimed.plan, claimed.revision).await?;
+    let ladder = ladders::of(ctx, claimed, None).await?.ladder;
     let pay_url = if kind.asks_for_money() { Some(pay_link::for_mail(ctx, claimed).await?) } else { None };
     let mut open = vec![claimed.clone()];
     if kind.asks_for_money() {
@@ -204,8 +204,8 @@ async fn write(
         customer,
         open: &open,
         decline: decline.as_ref(),
-        finally: terms.dunning.finally,
-        tone: tone(&terms.dunning.steps, &item.step),
+        finally: ladder.finally,
+        tone: tone(&ladder.steps, &item.step),
         pay_url: pay_url.and_then(|url| Link::new(&url).ok()),
         locale: regional_locale(&ctx.templates, mail_name(kind), &customer.locale),
     };

@@ -2,11 +2,13 @@
 
 use jiff::Timestamp;
 
-use super::{Ctx, Report, Result};
+use super::{Ctx, Report, Result, ladders};
 use crate::billing::apply::{Event, Outcome, Policy, Refused, Step, apply};
 use crate::billing::charge::{Phase, State};
 use crate::billing::decline::Decline;
+use crate::billing::dunning::{Action, Next, Rules};
 use crate::billing::network_rules::{Try, earliest_retry, within_ceilings};
+use crate::billing::retry::RetryPolicy;
 use crate::store::{AttemptUpdate, Claimed, NetworkTry, Settlement};
 
 /// How long a charge rests after an event that did not fit its state.
@@ -27,8 +29,11 @@ pub(super) async fn decide(
     trace: Trace,
     now: Timestamp,
 ) -> Result<Result<Settlement, Refused>> {
-    let terms = ctx.terms(&claimed.plan, claimed.revision).await?;
     let decline = decline_of(event).cloned();
+    let on = match (event, &decline) {
+        (Event::TakeLadder, _) => ladders::present(ctx, claimed).await?,
+        (_, decline) => ladders::of(ctx, claimed, decline.as_ref().map(Decline::class)).await?,
+    };
     let last = match (&decline, event) {
         (Some(decline), _) => Some(decline.clone()),
         (None, Event::StepDue) => last_decline(ctx, claimed).await?,
@@ -39,11 +44,16 @@ pub(super) async fn decide(
         Some(decline) => history(ctx, claimed, decline, tried.as_ref(), now).await?,
         None => Vec::new(),
     };
-    let policy = Policy { dunning: &terms.dunning, history: &history, last_decline: last.as_ref() };
+    let policy = Policy { rules: on.rules(ctx), history: &history, last_decline: last.as_ref() };
     let step = match apply(&claimed.charge, event, &policy, now) {
         Ok(step) => step,
         Err(refused) => return Ok(Err(refused)),
     };
+    if let (Some(shadow), Some(_)) = (ctx.config.dunning.shadow, &last)
+        && let Some(difference) = shadow_of(shadow, claimed, event, &policy, &step, now)
+    {
+        tracing::info!(charge.id = %claimed.charge.id, policy = shadow.name(), "The shadow policy {difference}");
+    }
     if let Some(decline) = decline.as_ref().filter(|decline| decline.is_unknown()) {
         tracing::warn!(charge.id = %claimed.charge.id, code = decline.reason(), "A decline code is not in the table; it is treated as generic");
     }
@@ -54,6 +64,30 @@ pub(super) async fn decide(
     Ok(Ok(settlement))
 }
 
+/// What another retry policy would have done with this decline, if not the same.
+fn shadow_of(
+    shadow: &dyn RetryPolicy,
+    claimed: &Claimed,
+    event: &Event,
+    policy: &Policy<'_>,
+    step: &Step,
+    now: Timestamp,
+) -> Option<String> {
+    let next = |step: &Step| match step.charge.state {
+        State::PastDue { next } => Some(next),
+        _ => None,
+    };
+    let words = |next: Next| match next.action {
+        Action::Collect => format!("try the card at {}", next.at),
+        Action::Remind => format!("not try the card, and go on at {}", next.at),
+        Action::GiveUp => format!("give up at {}", next.at),
+    };
+    let rules = Rules { retry: shadow, ..policy.rules };
+    let other = next(&apply(&claimed.charge, event, &Policy { rules, ..*policy }, now).ok()?)?;
+    let own = next(step)?;
+    (own != other).then(|| format!("would {}; it will {}", words(other), words(own)))
+}
+
 /// Applies events that begin an attempt, which no history can change.
 pub(super) async fn start(
     ctx: &Ctx,
@@ -61,8 +95,8 @@ pub(super) async fn start(
     events: &[Event],
     now: Timestamp,
 ) -> Result<Result<Settlement, Refused>> {
-    let terms = ctx.terms(&claimed.plan, claimed.revision).await?;
-    let policy = Policy { dunning: &terms.dunning, history: &[], last_decline: None };
+    let on = ladders::of(ctx, claimed, None).await?;
+    let policy = Policy { rules: on.rules(ctx), history: &[], last_decline: None };
     let mut step = Step { charge: claimed.charge.clone(), effects: Vec::new() };
     for event in events {
         step = match apply(&step.charge, event, &policy, now) {

@@ -1,5 +1,6 @@
 //! What a run begins with: Stripe, customers with cards and subscriptions, and some replicas on one database.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -14,10 +15,11 @@ use super::rng::Rng;
 use super::stage;
 use super::wire::Wire;
 use crate::billing::calendar::{Interval, Unit};
-use crate::billing::dunning::{DunningPolicy, Finally, LadderStep, MailKind};
+use crate::billing::dunning::MailKind;
+use crate::billing::ladder::{Finally, Ladder, LadderStep};
 use crate::billing::plan::CatchUp;
 use crate::clock::Clock;
-use crate::config::{Config, Preflight};
+use crate::config::{Config, Ladders, Preflight};
 use crate::flows::{Ctx, Letterhead, import};
 use crate::mail::{Mailer, Memory};
 use crate::sandbox::{NowSource, Options as SandboxOptions, Sandbox, SeedCard};
@@ -157,11 +159,12 @@ pub fn config(rng: &mut Rng) -> Result<Config> {
     config.limits.concurrency = *rng.pick(&[1, 4, 32]);
     let basic = config.plans.get("basic").cloned().context("the plan basic")?;
     let week = Interval { count: 1, unit: Unit::Week };
-    let mut weekly =
-        crate::billing::plan::Terms { every: week, dunning: quick(Finally::Pause), ..basic.clone() };
+    let mut weekly = crate::billing::plan::Terms { every: week, ..basic.clone() };
     weekly.name = "Weekly".to_owned();
     weekly.price_minor = 700;
     config.plans.insert("weekly".to_owned(), weekly);
+    let pausing = Ladders { ladder: quick(Finally::Pause), classes: BTreeMap::new() };
+    config.dunning.plans.insert("weekly".to_owned(), pausing);
     let ten = Interval { count: 10, unit: Unit::Day };
     let ask = crate::billing::plan::Terms {
         every: ten,
@@ -170,20 +173,18 @@ pub fn config(rng: &mut Rng) -> Result<Config> {
         ..basic.clone()
     };
     config.plans.insert("ask".to_owned(), ask);
-    let patient = crate::billing::plan::Terms {
-        catch_up: CatchUp::None,
-        dunning: DunningPolicy { finally: Finally::Uncollectible, ..basic.dunning.clone() },
-        price_minor: 1300,
-        ..basic
-    };
+    let patient = crate::billing::plan::Terms { catch_up: CatchUp::None, price_minor: 1300, ..basic };
     config.plans.insert("patient".to_owned(), patient);
+    let mut given_up = config.dunning.all.clone();
+    given_up.ladder.finally = Finally::Uncollectible;
+    config.dunning.plans.insert("patient".to_owned(), given_up);
     Ok(config)
 }
 
-fn quick(finally: Finally) -> DunningPolicy {
+fn quick(finally: Finally) -> Ladder {
     const DAY: u64 = 86_400;
-    let step = |days: u64, retry, mail| LadderStep { after_secs: days * DAY, retry, mail };
-    DunningPolicy {
+    let step = |days: u64, retry, mail| LadderStep { after_secs: days * DAY, retry, mail, on: Vec::new() };
+    Ladder {
         steps: vec![
             step(0, false, Some(MailKind::PaymentFailed)),
             step(1, true, None),
@@ -191,6 +192,7 @@ fn quick(finally: Finally) -> DunningPolicy {
         ],
         finally_after_secs: DAY,
         finally,
+        ..Ladder::default()
     }
 }
 

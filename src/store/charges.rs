@@ -33,6 +33,8 @@ pub struct Claimed {
     pub card_brand: Option<String>,
     /// Why nothing may be charged to this customer, if so (a dispute).
     pub hold_why: Option<String>,
+    /// The customer's time zone, an IANA name.
+    pub time_zone: String,
     /// State of the subscription; `None` for a one-off.
     pub subscription_state: Option<SubscriptionState>,
     /// The open attempt's frozen request.

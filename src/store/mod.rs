@@ -8,6 +8,7 @@ mod events;
 mod instance;
 #[cfg(feature = "simulation")]
 pub mod journal;
+mod ladders;
 mod links;
 mod migrate;
 mod mount;

@@ -10,6 +10,7 @@ use crate::billing::charge::{Attempt, Charge, Collector, CollectorKind, End, Ope
 use crate::billing::decline::Class;
 use crate::billing::dunning::{Action, Dunning, Next};
 use crate::billing::ids::ChargeId;
+use crate::billing::ladder::LadderId;
 use crate::billing::money::Money;
 use crate::billing::subscription::SubscriptionState;
 
@@ -20,11 +21,11 @@ macro_rules! select_charges {
             "SELECT c.id, c.customer_id, c.subscription_id, c.period_index, c.plan, c.revision, c.amount_minor, c.currency, ",
             "c.due_at, c.created_at, c.description, c.statement_suffix, c.state, c.generation, c.attempts, c.next_at, c.next_action, ",
             "c.until_at, c.end_as, c.reason, c.settled_at, c.dunning_since, c.dunning_step, c.dunning_declines, ",
-            "c.dunning_class, c.version, k.kind AS collector_kind, k.generation AS collector_generation, ",
+            "c.dunning_class, c.dunning_ladder, c.version, k.kind AS collector_kind, k.generation AS collector_generation, ",
             "k.stripe_id AS collector_id, a.number AS attempt_number, a.operation AS attempt_operation, ",
             "a.state AS attempt_state, a.idempotency_key, a.path, a.body, a.payment_method AS attempt_payment_method, ",
             "a.card_fingerprint AS attempt_fingerprint, a.not_before, a.first_sent_at, a.last_sent_at, a.sends, a.misses, ",
-            "a.poisoned_at, u.stripe_customer, u.payment_method, u.card_fingerprint, u.card_brand, u.hold_why, s.state AS subscription_state ",
+            "a.poisoned_at, u.stripe_customer, u.payment_method, u.card_fingerprint, u.card_brand, u.hold_why, u.time_zone, s.state AS subscription_state ",
             "FROM charge c JOIN customer u ON u.id = c.customer_id ",
             "LEFT JOIN collector k ON k.charge_id = c.id AND k.state = 'live' ",
             "LEFT JOIN attempt a ON a.charge_id = c.id AND a.finished_at IS NULL ",
@@ -62,6 +63,7 @@ pub(super) struct ChargeRow {
     dunning_step: Option<i64>,
     dunning_declines: Option<i64>,
     dunning_class: Option<String>,
+    dunning_ladder: Option<i64>,
     version: i64,
     collector_kind: Option<String>,
     collector_generation: Option<i64>,
@@ -85,6 +87,7 @@ pub(super) struct ChargeRow {
     card_fingerprint: Option<String>,
     card_brand: Option<String>,
     hold_why: Option<String>,
+    time_zone: String,
     subscription_state: Option<String>,
 }
 
@@ -130,6 +133,7 @@ impl ChargeRow {
             card_fingerprint: self.card_fingerprint,
             card_brand: self.card_brand,
             hold_why: self.hold_why,
+            time_zone: self.time_zone,
             subscription_state: self.subscription_state.as_deref().and_then(SubscriptionState::parse),
             prepared,
         })
@@ -181,6 +185,7 @@ impl ChargeRow {
             step: small(self.dunning_step?)?,
             declines: small(self.dunning_declines?)?,
             class: Class::parse(self.dunning_class.as_deref()?)?,
+            ladder: LadderId(small(self.dunning_ladder?)?),
         }))
     }
 
@@ -237,6 +242,8 @@ pub(super) struct ChargeUpdate<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     dunning_class: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    dunning_ladder: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     wake_at: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     wake_for: Option<&'static str>,
@@ -275,6 +282,7 @@ impl<'a> ChargeUpdate<'a> {
             dunning_step: charge.dunning.map(|dunning| dunning.step),
             dunning_declines: charge.dunning.map(|dunning| dunning.declines),
             dunning_class: charge.dunning.map(|dunning| dunning.class.as_str()),
+            dunning_ladder: charge.dunning.map(|dunning| dunning.ladder.0),
             wake_at: wake_at.map(Timestamp::as_second),
             wake_for: wake.map(|(work, _)| work.as_str()),
             lease_owner: lease.filter(|_| wake.is_some()).map(|(owner, _)| owner),

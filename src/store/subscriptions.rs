@@ -12,8 +12,8 @@ use super::sql::{batch, in_tx, on_db};
 use super::{Result, Store};
 use crate::billing::apply::Effect;
 use crate::billing::charge::State;
-use crate::billing::dunning::Finally;
 use crate::billing::ids::{CustomerId, SubscriptionId};
+use crate::billing::ladder::Finally;
 use crate::billing::subscription::{Frozen, SubscriptionState};
 
 /// A subscription as stored.

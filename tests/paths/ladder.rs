@@ -1,7 +1,11 @@
 //! The ladder: mails and retries on their days, an end, and the ways out of it before that.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use recurd::billing::ladder::Ladder;
+use recurd::flows::ladders;
+use recurd::flows::manage::ChargeCommand;
 use recurd::flows::pay_link::{self, Opened};
 
 use crate::scene::session_in;
@@ -175,4 +179,128 @@ async fn a_link_made_by_hand_for_a_charge_that_was_given_up_opens_nothing() {
     let charge = scene.charge().await.charge;
     let opened = pay_link::open(&scene.world.ctx, charge.id, pay_link::CLICK_LIFE).await.unwrap();
     assert_eq!((opened, scene.books().sessions.len()), (Opened::Closed, 0));
+}
+
+/// Funds wait for a Friday; everything else is tried again after three days.
+const BY_CLASS: &str = r#"
+[dunning]
+steps = [ { after = "0 days", mail = "payment_failed" }, { after = "3 days", retry = true } ]
+finally_after = "3 days"
+[dunning.classes.funds]
+steps = [ { after = "0 days", mail = "payment_failed" }, { after = "2 days", retry = true, on = ["friday"] } ]
+"#;
+
+#[tokio::test]
+async fn each_class_goes_its_own_ladder_and_keeps_it() {
+    for (script, day) in [
+        ("do_not_honor, ok", 3),
+        // From Monday the 5th on.
+        ("insufficient_funds, ok", 4),
+    ] {
+        let scene = Scene::laddered(BY_CLASS).await;
+        let ann = scene.person("ann", "pm_card_visa", "basic", DUE).await;
+        scene.world.sandbox.script_card(&ann.card, script).unwrap();
+        scene.days(8).await;
+        assert_eq!(scene.story()[2], format!("day {day}: paid"), "{script}: {:?}", scene.story());
+    }
+    // The second decline is of another class: the ladder stays that of the first, and ends three days later.
+    let scene = Scene::laddered(BY_CLASS).await;
+    let ann = scene.person("ann", "pm_card_visa", "basic", DUE).await;
+    scene.world.sandbox.script_card(&ann.card, "insufficient_funds, do_not_honor x9").unwrap();
+    scene.days(8).await;
+    assert_eq!(scene.story()[2..], ["day 4: declined, do_not_honor", "day 7: mail: subscription ended"]);
+}
+
+#[tokio::test]
+async fn steps_wait_for_the_customers_hours() {
+    let ladder = "[dunning]\nsteps = [ { after = \"0 days\", mail = \"payment_failed\" }, { after = \"3 days\", \
+        retry = true } ]\nwindow = \"14-16\"\nweekdays = [\"tuesday\", \"monday\"]\n";
+    let scene = Scene::laddered(ladder).await;
+    let ann = scene.person("ann", "pm_card_visa", "basic", DUE).await;
+    scene.world.sandbox.script_card(&ann.card, "do_not_honor, ok").unwrap();
+    scene.due().await;
+    assert!(scene.letters().is_empty(), "not at ten in the morning: {:?}", scene.story());
+    scene.days(9).await;
+    assert_eq!(scene.story()[1..3], ["day 0: mail: failed", "day 7: paid"]);
+    let paid = jiff::Timestamp::from_second(scene.books().charges[1].created).unwrap();
+    assert_eq!(paid.strftime("%A %H").to_string(), "Monday 14");
+}
+
+/// The configuration as it is after an edit and a restart.
+fn restarted_with(scene: &mut Scene, ladder: Ladder) {
+    let mut config = (*scene.world.ctx.config).clone();
+    config.dunning.all.ladder = ladder;
+    scene.world.ctx.config = Arc::new(config);
+}
+
+#[tokio::test]
+async fn a_changed_ladder_is_for_new_cases_until_somebody_moves_the_open_ones() {
+    for moves in [false, true] {
+        let mut scene = Scene::new().await;
+        let ann = scene.person("ann", "pm_card_visa", "basic", DUE).await;
+        scene.world.sandbox.script_card(&ann.card, "do_not_honor x2, ok").unwrap();
+        scene.days(1).await;
+        let mut slower = scene.world.ctx.config.dunning.all.ladder.clone();
+        for step in &mut slower.steps[2..] {
+            step.after_secs = 9 * 86_400;
+        }
+        restarted_with(&mut scene, slower);
+        let ctx = scene.world.ctx.clone();
+        let found = ladders::moves(&ctx, None).await.unwrap();
+        assert_eq!(found.len(), 1);
+        assert!(found[0].possible && found[0].from != found[0].to, "{found:?}");
+        assert!(ladders::moves(&ctx, Some("other")).await.unwrap().is_empty());
+        if moves {
+            scene.command(found[0].charge, ChargeCommand::TakeLadder).await.unwrap();
+            assert!(ladders::moves(&ctx, None).await.unwrap().is_empty());
+            scene.command(found[0].charge, ChargeCommand::TakeLadder).await.unwrap_err();
+        }
+        // Of another brand: the networks count tries by card.
+        let bob = scene.person("bob", "pm_card_mastercard", "basic", "2026-01-06T11:00:00Z").await;
+        scene.world.sandbox.script_card(&bob.card, "do_not_honor x2, ok").unwrap();
+        scene.days(14).await;
+        let paid: Vec<String> = scene.story().into_iter().filter(|line| line.ends_with(": paid")).collect();
+        let expected = if moves { ["day 12: paid", "day 13: paid"] } else { ["day 7: paid", "day 13: paid"] };
+        assert_eq!(paid, expected, "{:?}", scene.story());
+    }
+}
+
+#[tokio::test]
+async fn a_case_that_has_gone_further_than_the_new_ladder_is_long_keeps_its_own() {
+    let mut scene = Scene::new().await;
+    let ann = scene.person("ann", "pm_card_visa", "basic", DUE).await;
+    scene.world.sandbox.script_card(&ann.card, "do_not_honor x9").unwrap();
+    scene.days(8).await;
+    let mut shorter = scene.world.ctx.config.dunning.all.ladder.clone();
+    shorter.steps.truncate(1);
+    restarted_with(&mut scene, shorter);
+    let ctx = scene.world.ctx.clone();
+    let found = ladders::moves(&ctx, None).await.unwrap();
+    assert!(!found[0].possible, "{found:?}");
+    scene.command(found[0].charge, ChargeCommand::TakeLadder).await.unwrap_err();
+    scene.days(9).await;
+    let mails: Vec<String> = scene.letters().into_iter().map(|mail| mail.to_string()).collect();
+    assert_eq!(mails, ["failed", "reminder", "last notice", "subscription ended"]);
+}
+
+#[tokio::test]
+async fn a_plan_may_end_its_ladder_otherwise() {
+    let scene = Scene::with("[plans.basic.dunning]\nfinally = \"pause\"\nfinally_after = \"1 day\"\n").await;
+    let ann = scene.person("ann", "pm_card_visa", "basic", DUE).await;
+    scene.world.sandbox.script_card(&ann.card, "do_not_honor x9").unwrap();
+    scene.days(14).await;
+    assert_eq!(scene.story().last().unwrap(), "day 13: mail: subscription paused");
+    assert_eq!(scene.subscription_state(&ann).await, "paused");
+}
+
+#[tokio::test]
+async fn another_retry_policy_decides_or_only_watches() {
+    // Without advice from Stripe by advice nothing is tried again; as a shadow it changes nothing.
+    for (more, tries) in [("retry = \"stripe_advice\"\n", 1), ("shadow = \"stripe_advice\"\n", 2)] {
+        let scene = Scene::with(more).await;
+        let ann = scene.person("ann", "pm_card_visa", "basic", DUE).await;
+        scene.world.sandbox.script_card(&ann.card, "code_of_tomorrow, ok").unwrap();
+        scene.days(16).await;
+        assert_eq!(scene.tries().len(), tries, "{more}: {:?}", scene.story());
+    }
 }

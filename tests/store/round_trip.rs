@@ -6,6 +6,7 @@ use recurd::billing::charge::{
 };
 use recurd::billing::decline::Class;
 use recurd::billing::dunning::{Action, Dunning, Next};
+use recurd::billing::ladder::LadderId;
 use recurd::store::{AttemptUpdate, Settlement};
 
 use crate::*;
@@ -71,7 +72,7 @@ fn collectors() -> Vec<Option<Collector>> {
 
 fn ladders() -> Vec<Option<Dunning>> {
     use Class::{Authenticate, Configuration, FixData, Funds, Generic, Never, Technical};
-    let ladder = |class| Some(Dunning { since: at(33), step: 2, declines: 5, class });
+    let ladder = |class| Some(Dunning { since: at(33), step: 2, declines: 5, class, ladder: LadderId(7) });
     let classes = [Technical, Funds, Generic, FixData, Authenticate, Never, Configuration];
     [None].into_iter().chain(classes.map(ladder)).collect()
 }

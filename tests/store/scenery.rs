@@ -5,8 +5,9 @@ use recurd::billing::apply::{Event, Outcome, Policy, Receipt, Step, apply};
 use recurd::billing::calendar::{Anchor, Interval, Unit};
 use recurd::billing::charge::{Charge, State, Work};
 use recurd::billing::decline::Decline;
-use recurd::billing::dunning::DunningPolicy;
+use recurd::billing::dunning::Rules;
 use recurd::billing::ids::{ChargeId, CustomerId, SubscriptionId};
+use recurd::billing::ladder::Ladder;
 use recurd::billing::network_rules::Try;
 use recurd::billing::plan::{CatchUp, Terms, Window};
 use recurd::billing::subscription::{Frozen, SubscriptionState};
@@ -49,7 +50,6 @@ pub(crate) fn terms() -> Terms {
         catch_up: CatchUp::Latest,
         window: Window::default(),
         statement_suffix: None,
-        dunning: DunningPolicy::default(),
     }
 }
 
@@ -143,9 +143,9 @@ pub(crate) fn numbers(claimed: &[Claimed]) -> Vec<u128> {
 }
 
 pub(crate) fn decide(claimed: &Claimed, event: &Event, now: i64) -> Step {
-    let dunning = DunningPolicy::default();
+    let ladder = Ladder::default();
     let policy = Policy {
-        dunning: &dunning,
+        rules: Rules::of(&ladder),
         history: &[Try { at: at(now), same_amount: true, brand: None }],
         last_decline: None,
     };

@@ -17,13 +17,13 @@ pub(super) fn step_due(step: &mut Step, policy: &Policy<'_>, now: Timestamp) -> 
         Action::Collect => Err(Refused::OutOfPlace(name)),
         Action::Remind => {
             let last = policy.last_decline.map(|decline| (decline, policy.history));
-            climb(step, on_remind(dunning, last, policy.dunning, now));
+            climb(step, on_remind(dunning, last, &policy.rules, now));
             Ok(())
         }
         Action::GiveUp if charge.collector.is_some() => Err(Refused::CollectorAlive),
         Action::GiveUp => {
             charge.state = ended(End::Uncollectible, now);
-            step.effects.push(Effect::EndSubscription(policy.dunning.finally));
+            step.effects.push(Effect::EndSubscription(policy.rules.ladder.finally));
             step.effects.push(Effect::Mail { step: "ended".into(), kind: MailKind::SubscriptionEnded });
             Ok(())
         }
@@ -90,6 +90,20 @@ pub(super) fn collect_now(charge: &mut Charge, now: Timestamp) -> Result<(), Ref
         | State::Settled { .. }) => return Err(Refused::OutOfPlace(other.as_str())),
     };
     Ok(())
+}
+
+/// A case that has gone further than the new ladder is long would end without a last notice: it keeps its own.
+pub(super) fn take_ladder(charge: &mut Charge, policy: &Policy<'_>) -> Result<(), Refused> {
+    let name = charge.state.as_str();
+    match (&charge.state, &mut charge.dunning) {
+        (State::PastDue { .. } | State::LinkOpen { .. }, Some(case))
+            if case.ladder != policy.rules.id && (case.step as usize) < policy.rules.ladder.steps.len() =>
+        {
+            case.ladder = policy.rules.id;
+            Ok(())
+        }
+        _ => Err(Refused::OutOfPlace(name)),
+    }
 }
 
 /// Who looks at the charge sees when it is really tried again.

@@ -9,8 +9,9 @@ mod world;
 use super::*;
 use crate::billing::charge::{Attempt, Collector, CollectorKind, Operation, Phase, Sent};
 use crate::billing::decline::Class;
-use crate::billing::dunning::{Dunning, LadderStep};
+use crate::billing::dunning::{Dunning, Rules};
 use crate::billing::ids::{ChargeId, CustomerId};
+use crate::billing::ladder::{Ladder, LadderId, LadderStep};
 use crate::billing::network_rules::tried;
 
 const MINUTE: i64 = 60;
@@ -48,15 +49,15 @@ fn due() -> Charge {
 }
 
 /// Two rungs: a mail at once, a retry with a last notice a day later, the end a day after that.
-fn ladder() -> DunningPolicy {
+fn ladder() -> Ladder {
     let day = DAY.unsigned_abs();
-    DunningPolicy {
+    Ladder {
         steps: vec![
-            LadderStep { after_secs: 0, retry: false, mail: Some(MailKind::PaymentFailed) },
-            LadderStep { after_secs: day, retry: true, mail: Some(MailKind::LastNotice) },
+            LadderStep { after_secs: 0, retry: false, mail: Some(MailKind::PaymentFailed), on: Vec::new() },
+            LadderStep { after_secs: day, retry: true, mail: Some(MailKind::LastNotice), on: Vec::new() },
         ],
         finally_after_secs: day,
-        finally: Finally::Cancel,
+        ..Ladder::default()
     }
 }
 
@@ -101,7 +102,8 @@ impl Scene {
     fn apply(&self, event: &Event) -> Result<Step, Refused> {
         let (dunning, history) = (ladder(), [tried(at(self.now))]);
         let last_decline = self.last_decline.as_ref();
-        let policy = Policy { dunning: &dunning, history: &history, last_decline };
+        let rules = Rules { id: LadderId(u32::from(*event == Event::TakeLadder)), ..Rules::of(&dunning) };
+        let policy = Policy { rules, history: &history, last_decline };
         apply(&self.charge, event, &policy, at(self.now))
     }
 

@@ -61,7 +61,7 @@ pub(super) fn declined(
         let why = format!("Stripe refused it for a reason that is ours to mend: {}", decline.reason());
         return review_answered(step, &why, now);
     }
-    let rung = on_decline(step.charge.dunning, decline, policy.dunning, policy.history, now);
+    let rung = on_decline(step.charge.dunning, decline, &policy.rules, policy.history, now);
     if decline.stops_series() {
         step.effects.push(Effect::StopSeries);
     }

@@ -50,6 +50,7 @@ fn every_event() -> Vec<(&'static str, Event)> {
         ("step due", Event::StepDue),
         ("stop", Event::Stop(End::Canceled)),
         ("collect now", Event::CollectNow),
+        ("take ladder", Event::TakeLadder),
         ("not yet", Event::NotYet { allowed: Some(at(DAY)) }),
         ("never again", Event::NotYet { allowed: None }),
         ("review", Event::Review("why".into())),

@@ -290,7 +290,7 @@ impl World {
         let current = charge.version == self.charge.version || self.flaw == Flaw::NoVersion;
         let (dunning, history) = (ladder(), [tried(at(self.now))]);
         let last = self.known.map(|_| decline("insufficient_funds"));
-        let policy = Policy { dunning: &dunning, history: &history, last_decline: last.as_ref() };
+        let policy = Policy { rules: Rules::of(&dunning), history: &history, last_decline: last.as_ref() };
         for event in events {
             let Ok(step) = apply(&charge, event, &policy, at(self.now)) else { return self.let_go(who) };
             charge = step.charge;

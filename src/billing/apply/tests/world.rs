@@ -169,6 +169,7 @@ fn events(world: &World) -> Vec<Event> {
         Event::Stop(End::Uncollectible),
         Event::Stop(End::PaidOutside),
         Event::CollectNow,
+        Event::TakeLadder,
         Event::NotYet { allowed: Some(later(now, 86_400)) },
         Event::NotYet { allowed: None },
         Event::Review("somebody asked".into()),
@@ -195,7 +196,8 @@ fn events(world: &World) -> Vec<Event> {
 fn go(world: &World, event: &Event) -> Result<Option<World>, String> {
     let (dunning, now) = (ladder(), at(world.now));
     let last_decline = world.books.last.map(|kind| declined_as(kind, &world.charge));
-    let policy = Policy { dunning: &dunning, history: &[tried(now)], last_decline: last_decline.as_ref() };
+    let rules = Rules { id: LadderId(u32::from(*event == Event::TakeLadder)), ..Rules::of(&dunning) };
+    let policy = Policy { rules, history: &[tried(now)], last_decline: last_decline.as_ref() };
     let Ok(step) = apply(&world.charge, event, &policy, now) else { return Ok(None) };
     let mut books = world.books.clone();
     may_it(world, event, &step)?;
@@ -264,6 +266,7 @@ fn keep(books: &mut Books, world: &World, event: &Event, step: &Step) {
         Event::Begin
         | Event::LinkOpened { .. }
         | Event::StepDue
+        | Event::TakeLadder
         | Event::NotYet { .. }
         | Event::Review(_) => {}
     }

@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::billing::dunning::{Action, DunningPolicy, Finally, LadderStep, on_decline, on_remind};
+use crate::billing::dunning::{Action, Rules, on_decline, on_remind};
+use crate::billing::ladder::{Ladder, LadderStep, Slot};
+use crate::billing::plan::Window;
 
 /// SplitMix64.
 struct Dice(u64);
@@ -24,6 +26,7 @@ impl Dice {
     }
 }
 
+const ZONES: [&str; 3] = ["UTC", "Asia/Tokyo", "America/New_York"];
 const BRANDS: [&str; 5] = ["visa", "mastercard", "amex", "discover", "cartes_bancaires"];
 /// Codes after which a machine may try again, and what the networks publish about the rest.
 const SOFT: [&str; 6] = [
@@ -70,14 +73,33 @@ fn objection(tries: &Tries, brand: &str, amount: u8, now: i64) -> Option<String>
     })
 }
 
-fn ladder(dice: &mut Dice) -> DunningPolicy {
+fn ladder(dice: &mut Dice) -> Ladder {
+    const DAYS: [Slot; 5] = [
+        Slot::DayOfMonth(1),
+        Slot::DayOfMonth(15),
+        Slot::DayOfMonth(31),
+        Slot::LastBusinessDay,
+        Slot::Weekday(5),
+    ];
     let step = |dice: &mut Dice| LadderStep {
         after_secs: *dice.pick(&[0, 600, 3600, 40_000, 86_400, 100_000, 259_200, 864_000]),
         retry: dice.roll(4) > 0,
-        mail: None,
+        on: if dice.roll(4) == 0 {
+            (0..dice.roll(3)).map(|_| *dice.pick(&DAYS)).collect()
+        } else {
+            Vec::new()
+        },
+        ..LadderStep::default()
     };
     let steps = (0..dice.roll(14)).map(|_| step(dice)).collect();
-    DunningPolicy { steps, finally_after_secs: 0, finally: Finally::Cancel }
+    let window = Window { from_hour: u8::try_from(dice.roll(23)).unwrap(), to_hour: 24 };
+    Ladder {
+        steps,
+        finally_after_secs: 0,
+        window: (dice.roll(3) == 0).then_some(window),
+        weekdays: if dice.roll(3) == 0 { vec![1, 2, 3, 4] } else { Vec::new() },
+        ..Ladder::default()
+    }
 }
 
 /// A decline, whether the card may be tried again at all, and from when on.
@@ -121,7 +143,10 @@ fn history(tries: &Tries, amount: u8, brand: &str, now: i64) -> Vec<Try> {
 fn one_history(seed: u64, seen: &mut BTreeMap<&'static str, u64>) {
     let mut dice = Dice(seed);
     let brand = *dice.pick(&BRANDS);
-    let policy = ladder(&mut dice);
+    let ladder = ladder(&mut dice);
+    let name = *dice.pick(&ZONES);
+    let zone = TimeZone::get(name).unwrap();
+    let rules = Rules { zone: &zone, ..Rules::of(&ladder) };
     let mut now = FROM + i64::try_from(dice.roll(300)).unwrap() * DAYS;
     // What other charges and the customer on a page have tried before.
     let mut tries = Tries::new();
@@ -135,7 +160,7 @@ fn one_history(seed: u64, seen: &mut BTreeMap<&'static str, u64>) {
     let (mut last, mut ever, mut from) = decline(&mut dice, brand, now);
     let mut declined_at = now;
     tries.push((now, amount));
-    let mut rung = on_decline(None, &last, &policy, &history(&tries, amount, brand, now), at(now));
+    let mut rung = on_decline(None, &last, &rules, &history(&tries, amount, brand, now), at(now));
     for _ in 0..40 {
         let next = rung.next.at.as_second();
         assert!(next >= now, "seed {seed}: back in time");
@@ -145,7 +170,7 @@ fn one_history(seed: u64, seen: &mut BTreeMap<&'static str, u64>) {
             Action::Remind => {
                 *seen.entry("reminders").or_default() += 1;
                 let past = history(&tries, amount, brand, now);
-                rung = on_remind(rung.dunning, Some((&last, &past)), &policy, at(now));
+                rung = on_remind(rung.dunning, Some((&last, &past)), &rules, at(now));
             }
             Action::Collect => {
                 // Other charges and the customer were busy meanwhile, so the rules are asked again.
@@ -169,7 +194,7 @@ fn one_history(seed: u64, seen: &mut BTreeMap<&'static str, u64>) {
                 declined_at = now;
                 tries.push((now, amount));
                 let past = history(&tries, amount, brand, now);
-                rung = on_decline(Some(rung.dunning), &last, &policy, &past, at(now));
+                rung = on_decline(Some(rung.dunning), &last, &rules, &past, at(now));
             }
         }
     }
