@@ -12,5 +12,7 @@ pub mod money;
 pub mod network_rules;
 pub mod plan;
 pub mod retry;
+pub mod share;
 pub mod subscription;
 pub mod unknown;
+pub mod what_if;

@@ -11,7 +11,9 @@ mod find;
 mod halt;
 mod mail;
 mod people;
+mod picture;
 mod recover;
+mod report;
 mod run;
 mod setup;
 mod status;
@@ -79,6 +81,12 @@ enum Command {
     /// Charges.
     #[command(subcommand)]
     Charges(charges::ChargesCommand),
+    /// The ladders after a decline: look at them, move open cases onto them, try others on the past.
+    #[command(subcommand)]
+    Dunning(dunning::DunningCommand),
+    /// What came of declines: recovery, and when retries succeed.
+    #[command(subcommand)]
+    Report(report::ReportCommand),
     /// Look at the mails, and send one.
     #[command(subcommand)]
     Mail(mail::MailCommand),
@@ -148,6 +156,8 @@ pub async fn dispatch(cli: Cli) -> Exit {
         Command::Subscriptions(command) => people::subscriptions(&global, command).await,
         Command::Enroll(args) => people::enroll(&global, args).await,
         Command::Charges(command) => charges::charges(&global, command).await,
+        Command::Dunning(command) => dunning::dunning(&global, command).await,
+        Command::Report(command) => report::report(&global, &command).await,
         Command::Mail(command) => mail::mail(&global, command).await,
         Command::Explain { id } => charges::explain(&global, &id).await,
         Command::Status => status::status(&global).await,

@@ -45,6 +45,16 @@ pub(super) fn progress(length: u64, what: &'static str) -> ProgressBar {
     }
 }
 
+/// A count of what was read so far, on standard error, on terminals only; hidden beside JSON.
+pub(super) fn spinner(hidden: bool, what: &'static str) -> ProgressBar {
+    if hidden {
+        return ProgressBar::hidden();
+    }
+    let style =
+        ProgressStyle::with_template("{spinner} {pos} {msg}").unwrap_or(ProgressStyle::default_spinner());
+    ProgressBar::new_spinner().with_style(style).with_message(what)
+}
+
 /// Unix seconds as an instant people can read.
 pub(super) fn instant(secs: i64) -> String {
     jiff::Timestamp::from_second(secs)

@@ -7,6 +7,7 @@ pub mod collect;
 mod consent;
 pub mod dun;
 pub mod enrol;
+pub mod figures;
 pub mod guard;
 pub mod import;
 pub mod ladders;
@@ -22,6 +23,7 @@ pub mod recover;
 mod report;
 mod settle;
 mod tries;
+pub mod what_if;
 mod witness;
 
 use std::collections::HashMap;

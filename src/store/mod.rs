@@ -5,6 +5,7 @@ mod charges;
 mod customers;
 mod enrolments;
 mod events;
+mod history;
 mod instance;
 #[cfg(feature = "simulation")]
 pub mod journal;
@@ -39,6 +40,7 @@ pub use charges::{ChargeFilter, Claimed, NewCharge, Prepared};
 pub use customers::{Card, Customer, NewConsent, NewCustomer};
 pub use enrolments::{Enrolment, NewEnrolment};
 pub use events::{NewEvent, StoredEvent};
+pub use history::{CaseRow, TryRow};
 pub use instance::{AuditEntry, Instance, Run};
 pub use links::LinkTarget;
 pub use outbox::{OutboxInsert, OutboxItem, OutboxKind, OutboxResult};

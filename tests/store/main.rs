@@ -4,6 +4,7 @@
 mod claims;
 mod database;
 mod folders;
+mod ladders;
 mod lookups;
 mod periods;
 mod promises;
