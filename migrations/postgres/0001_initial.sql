@@ -210,7 +210,7 @@ CREATE TABLE outbox (
     id           TEXT NOT NULL PRIMARY KEY,
     subject      TEXT NOT NULL,
     step         TEXT NOT NULL,
-    kind         TEXT NOT NULL CHECK (kind IN ('mail', 'alarm', 'adopt_card')),
+    kind         TEXT NOT NULL CHECK (kind IN ('mail', 'alarm', 'adopt_card', 'try_card')),
     charge_id    TEXT REFERENCES charge (id),
     customer_id  TEXT REFERENCES customer (id),
     template     TEXT,
@@ -260,11 +260,18 @@ CREATE TABLE enrolment (
     completed_at     BIGINT
 );
 CREATE INDEX enrolment_open ON enrolment (created_at) WHERE state IN ('opening', 'open');
+CREATE INDEX enrolment_by_customer ON enrolment (customer_id);
 
 CREATE TABLE pay_link (
     token_hash  TEXT NOT NULL PRIMARY KEY,
     charge_id   TEXT NOT NULL REFERENCES charge (id),
     created_at  BIGINT NOT NULL
+);
+
+CREATE TABLE card_link (
+    token_hash   TEXT NOT NULL PRIMARY KEY,
+    customer_id  TEXT NOT NULL REFERENCES customer (id),
+    created_at   BIGINT NOT NULL
 );
 
 CREATE TABLE run (

@@ -168,8 +168,7 @@ async fn write_one(
         return mark(ctx, claimed, now).await;
     }
     let Some(payment_method) = claimed.payment_method.clone() else {
-        let decline = Decline { code: Some("no_saved_card".into()), ..Decline::default() };
-        settle_one(ctx, &claimed, &Event::Declined(decline), Trace::default(), report).await?;
+        settle_one(ctx, &claimed, &Event::Declined(Decline::no_card()), Trace::default(), report).await?;
         return Ok(None);
     };
     let Ok(mut settlement) = start(ctx, &claimed, &[Event::Begin, Event::Sending], now).await? else {

@@ -2,6 +2,8 @@
 //! read its report. Flows read, ask `billing`, and write; no rules live here.
 
 mod answers;
+pub mod card_link;
+mod cards;
 mod close;
 pub mod collect;
 mod consent;

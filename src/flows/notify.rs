@@ -1,4 +1,4 @@
-//! Keep promises: send mails, tell the operator, make a new card the default. Each is looked at again before it is
+//! Keep promises: send mails, tell the operator, make a new card the default and try it. Each is looked at again before it is
 //! kept: a mail that says "failed" does not leave after the charge was paid.
 
 use std::time::Duration;
@@ -8,14 +8,14 @@ use uuid::Uuid;
 
 use super::letters::{About, context, mail_name, tone};
 use super::witness::{self, View};
-use super::{Ctx, Report, Result, pay_link};
+use super::{Ctx, Report, Result, cards, pay_link};
 use crate::billing::charge::State;
 use crate::billing::dunning::MailKind;
 use crate::billing::ids::CustomerId;
 use crate::mail::{
     AlarmContext, Letter, Link, Mail, MailName, Mailbox, MessageId, SendError, letter, regional_locale,
 };
-use crate::store::{Card, ChargeFilter, Claimed, Customer, OutboxItem, OutboxKind, OutboxResult};
+use crate::store::{ChargeFilter, Claimed, Customer, OutboxItem, OutboxKind, OutboxResult};
 
 /// Limit: a mail server that will not have it is tried for this long (greylisting, outages).
 const TRY_FOR: Duration = Duration::from_secs(48 * 3600);
@@ -74,7 +74,8 @@ async fn keep(ctx: &Ctx, group: Vec<OutboxItem>, view: &View, report: &mut Repor
             }
             (OutboxKind::Mail, View::Agrees) => mail(ctx, &item, asked, report).await,
             (OutboxKind::Alarm, _) => alarm(ctx, &item, report),
-            (OutboxKind::AdoptCard, _) => adopt_card(ctx, &item).await.map(Prepared::Ends),
+            (OutboxKind::AdoptCard, _) => cards::adopt(ctx, &item).await.map(Prepared::Ends),
+            (OutboxKind::TryCard, _) => cards::try_one(ctx, &item).await.map(Prepared::Ends),
         };
         let prepared = prepared
             .unwrap_or_else(|error| Prepared::Ends(later(ctx, &item, error.to_string(), false, report)));
@@ -293,43 +294,6 @@ fn alarm(ctx: &Ctx, item: &OutboxItem, report: &mut Report) -> Result<Prepared> 
         .map_err(|error| super::FlowError::Refused(error.to_string()))?;
     let mail = compose(ctx, item.id, operator, letter).map_err(super::FlowError::Refused)?;
     Ok(Prepared::Leaves(Box::new(Outgoing { mail, customer: None })))
-}
-
-/// The card the customer just paid with is charged from now on.
-async fn adopt_card(ctx: &Ctx, item: &OutboxItem) -> Result<OutboxResult> {
-    let Some(customer) = item.customer else {
-        return Ok(OutboxResult::Failed("it belongs to nobody".into()));
-    };
-    let method = ctx.stripe.retrieve_payment_method(&item.payload).await?.value;
-    let Some(owner) = ctx.store.find_customer(customer).await? else {
-        return Ok(OutboxResult::Dropped("the customer is gone".into()));
-    };
-    if method.customer.as_deref() != Some(owner.stripe_customer.as_str()) {
-        return Ok(OutboxResult::Failed(format!("{} was not saved on the customer", method.id)));
-    }
-    let Some(card) = card_of(&method) else {
-        return Ok(OutboxResult::Dropped(format!("{} is no card", method.id)));
-    };
-    ctx.store.set_default_card(customer, &card).await?;
-    failpoint!("card adopted");
-    if let Some(charge) = item.charge {
-        super::consent::record_paid(ctx, customer, charge, &card).await?;
-    }
-    super::enrol::activate_paid(ctx, item.charge).await?;
-    Ok(OutboxResult::Done)
-}
-
-/// A card's facts from Stripe's PaymentMethod; `None` for anything that is no card.
-pub(super) fn card_of(method: &crate::stripe::payment_methods::PaymentMethod) -> Option<Card> {
-    let card = method.card.as_ref()?;
-    Some(Card {
-        payment_method: method.id.clone(),
-        brand: card.brand.clone().unwrap_or_default(),
-        last4: card.last4.clone().unwrap_or_default(),
-        exp_month: i64::from(card.exp_month.unwrap_or(0)),
-        exp_year: i64::from(card.exp_year.unwrap_or(0)),
-        fingerprint: card.fingerprint.clone(),
-    })
 }
 
 /// 5 minutes, 15 minutes, one hour, then every four hours, for two days.

@@ -53,6 +53,12 @@ pub fn hash(text: &str) -> String {
     digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// The hash under which a token of this shape would be stored; whatever has another shape was never one.
+pub(super) fn hash_of_token(token: &str) -> Option<String> {
+    let is_one = token.len() == 32 && token.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_one.then(|| hash(token))
+}
+
 /// The address a mail carries for a charge.
 ///
 /// # Errors
@@ -74,10 +80,8 @@ pub async fn for_mail(ctx: &Ctx, claimed: &Claimed) -> Result<String> {
 /// # Errors
 /// [`FlowError::Store`].
 pub async fn find(ctx: &Ctx, token: &str) -> Result<Option<Claimed>> {
-    if token.len() != 32 || !token.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return Ok(None);
-    }
-    match ctx.store.charge_of_link(&hash(token)).await? {
+    let Some(hash) = hash_of_token(token) else { return Ok(None) };
+    match ctx.store.charge_of_link(&hash).await? {
         Some(id) => Ok(ctx.store.find_charge(id).await?),
         None => Ok(None),
     }

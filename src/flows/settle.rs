@@ -111,7 +111,10 @@ pub(super) async fn next_try(ctx: &Ctx, claimed: &Claimed, now: Timestamp) -> Re
     let history = ctx.store.network_tries(fingerprint, &claimed.charge, now).await?;
     let attempts = ctx.store.attempts(claimed.charge.id).await?;
     let last = attempts.iter().rev().find_map(|one| Some((one.decline()?, one.finished_at?)));
-    let same_card = |decline: &Decline| decline.fingerprint.as_ref().is_none_or(|one| one == fingerprint);
+    // Without a card nothing was tried: that says nothing of a card that was saved since.
+    let same_card = |decline: &Decline| {
+        decline.fingerprint.as_ref().is_none_or(|one| one == fingerprint) && !decline.is_of_no_card()
+    };
     match last.filter(|(decline, _)| same_card(decline)) {
         Some((decline, at)) => {
             let declined_at = Timestamp::from_second(at).unwrap_or(now);

@@ -190,11 +190,19 @@ async fn two_open_charges_have_a_link_each_and_know_of_each_other() {
     assert!(scene.customer_mails()[1].text.contains("€18.00"), "{}", scene.customer_mails()[1].text);
     let second = scene.token();
     let web = Web::open(&scene).await;
-    for token in [&first, &second] {
-        let session = web.click(token).await.session();
+    let page = web.look(&first).await;
+    assert!(
+        page.text.contains("from the same card"),
+        "what becomes of the other is said before: {}",
+        page.text
+    );
+    // Both pages are open at the same time: neither card is tried on what the other page collects.
+    let sessions = [web.click(&first).await.session(), web.click(&second).await.session()];
+    for session in sessions {
         scene.world.sandbox.complete_session(&session, "pm_card_mastercard").unwrap();
-        scene.hours(1).await;
+        scene.tick().await;
     }
+    scene.hours(1).await;
     assert_eq!(scene.states().await, ["paid", "paid"]);
     assert_eq!(scene.times_collected(), 2);
     scene.agree().await;
