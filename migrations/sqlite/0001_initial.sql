@@ -59,6 +59,8 @@ CREATE TABLE customer (
 -- Differs: one descent finds a customer by id, not two.
 WITHOUT ROWID;
 
+CREATE INDEX customer_by_expiry ON customer (card_exp_year, card_exp_month) WHERE payment_method IS NOT NULL;
+
 CREATE TABLE consent (
     id              TEXT NOT NULL PRIMARY KEY,
     customer_id     TEXT NOT NULL REFERENCES customer (id),
@@ -87,6 +89,8 @@ CREATE TABLE subscription (
     time_zone         TEXT NOT NULL,
     next_index        BIGINT NOT NULL DEFAULT 0,
     next_due_at       BIGINT,
+    -- How long before it falls due a period becomes a charge: as long as the notice of it takes.
+    ahead_secs        BIGINT NOT NULL DEFAULT 0 CHECK (ahead_secs >= 0),
     ended_at          BIGINT,
     end_reason        TEXT,
     -- When Stripe was told that it was canceled, for a restored backup to find.
@@ -94,7 +98,7 @@ CREATE TABLE subscription (
     created_at        BIGINT NOT NULL,
     FOREIGN KEY (plan, revision) REFERENCES plan_revision (plan, revision)
 );
-CREATE INDEX subscription_due ON subscription (next_due_at) WHERE state = 'active' AND next_due_at IS NOT NULL;
+CREATE INDEX subscription_due ON subscription ((next_due_at - ahead_secs)) WHERE state = 'active' AND next_due_at IS NOT NULL;
 CREATE INDEX subscription_untold ON subscription (id) WHERE state = 'canceled' AND told_at IS NULL;
 CREATE INDEX subscription_by_customer ON subscription (customer_id);
 

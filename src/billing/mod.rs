@@ -6,6 +6,7 @@ pub mod caps;
 pub mod charge;
 pub mod decline;
 pub mod dunning;
+pub mod expiry;
 pub mod ids;
 pub mod money;
 pub mod network_rules;

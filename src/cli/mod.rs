@@ -9,6 +9,7 @@ mod demo;
 mod find;
 mod halt;
 mod mail;
+mod notice;
 mod people;
 mod recover;
 mod run;

@@ -196,6 +196,7 @@ fn mail(raw: RawMail, place: &Place<'_>) -> Result<MailConfig, ConfigError> {
         from: raw.from,
         reply_to: some(raw.reply_to),
         operator: some(raw.operator),
+        receipts: raw.receipts,
         templates: some(raw.templates).map(|dir| place.resolve(&dir)),
     })
 }
@@ -231,6 +232,22 @@ fn not_a_delay(text: &str) -> String {
     format!(
         "{text:?} is not a delay; write a count and a unit, such as \"12 hours\", \"3 days\" or \"1 week\""
     )
+}
+
+/// Mastercard asks for a reminder where a plan is charged less often than every six months: see docs/notices.md.
+const HALF_A_YEAR_SECS: i64 = 180 * 86_400;
+/// That reminder, at least.
+const SELDOM_NOTICE_SECS: u32 = 7 * 86_400;
+
+fn notice(text: Option<&str>, every: Interval) -> Result<u32, String> {
+    let Some(text) = text else {
+        return Ok(if every.min_secs() > HALF_A_YEAR_SECS { SELDOM_NOTICE_SECS } else { 0 });
+    };
+    let secs = delay(text).and_then(|secs| u32::try_from(secs).ok()).ok_or_else(|| not_a_delay(text))?;
+    if i64::from(secs) >= every.min_secs() {
+        return Err("must be shorter than the plan's interval".to_owned());
+    }
+    Ok(secs)
 }
 
 /// Hours, days or weeks as seconds; at most 90 days.
@@ -276,6 +293,8 @@ fn terms(
             .ok_or_else(|| place.wrong(&key("window"), "write local hours, such as \"09-11\""))?,
         statement_suffix: suffix(plan.statement_suffix.as_deref())
             .map_err(|error| place.wrong(&key("statement_suffix"), error))?,
+        notice_secs: notice(plan.notice_before.as_deref(), every)
+            .map_err(|error| place.wrong(&key("notice_before"), error))?,
         dunning: dunning.clone(),
     })
 }

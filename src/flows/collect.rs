@@ -24,7 +24,7 @@ use super::close::{Closed, close};
 use super::rails;
 use super::settle::{Trace, commit, decide, next_try, settle_one, start};
 use super::witness::{self, View};
-use super::{ASK_AGAIN, Ctx, Report, Result};
+use super::{ASK_AGAIN, Ctx, Report, Result, notices};
 use crate::billing::apply::{Event, Outcome};
 use crate::billing::charge::{Charge, CollectorKind, End, Operation, Work};
 use crate::billing::decline::Decline;
@@ -278,6 +278,9 @@ async fn may_be_collected(ctx: &Ctx, claimed: &mut Claimed, report: &mut Report)
     if claimed.hold_why.is_some() && !mutant!(HoldIgnored) {
         ctx.store.release_charge(&claimed.charge, rest).await?;
         report.count("on_hold");
+        return Ok(false);
+    }
+    if claimed.charge.open_attempt().is_none() && notices::holds_back(ctx, claimed, report).await? {
         return Ok(false);
     }
     // Planned by an operator, or written down or planned before another charge on the same card was declined: the ceilings

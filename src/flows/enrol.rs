@@ -151,6 +151,7 @@ pub async fn new_subscription(
         state,
         frozen,
         first_due_at,
+        ahead_secs: terms.ahead_secs(),
     })
 }
 

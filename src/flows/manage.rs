@@ -207,6 +207,7 @@ fn one_off_terms(ctx: &Ctx, amount: Money) -> crate::billing::plan::Terms {
         catch_up: crate::billing::plan::CatchUp::default(),
         window: crate::billing::plan::Window::default(),
         statement_suffix: None,
+        notice_secs: 0,
         dunning: ctx.config.dunning.clone(),
     }
 }

@@ -9,11 +9,13 @@ pub mod collect;
 mod consent;
 pub mod dun;
 pub mod enrol;
+pub mod expiring;
 pub mod guard;
 pub mod import;
 mod letters;
 pub mod manage;
 pub mod materialize;
+pub mod notices;
 pub mod notify;
 pub mod pay_link;
 mod rails;
@@ -22,11 +24,12 @@ pub mod reconcile;
 pub mod recover;
 mod report;
 mod settle;
+mod still_true;
 mod tries;
 mod witness;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, RwLock};
 
 use jiff::Timestamp;
@@ -74,6 +77,8 @@ pub struct Ctx {
     run: Arc<rails::Run>,
     /// What this process knows of the witness outside the database.
     witness: Arc<witness::Known>,
+    /// The hour in which no card was found any more whose owner should hear that it expires.
+    swept: Arc<AtomicI64>,
     /// Name of this worker on leases.
     pub worker: Arc<str>,
     plans: Arc<Plans>,
@@ -127,6 +132,7 @@ impl Ctx {
             brake,
             run: Arc::default(),
             witness: Arc::default(),
+            swept: Arc::default(),
             mailer,
             templates,
             clock,
@@ -152,6 +158,15 @@ impl Ctx {
             self.config.limits.lease
         };
         self.now().checked_add(lease).unwrap_or(Timestamp::MAX)
+    }
+
+    /// Limit: cards that expire are looked for once an hour, and until none is left.
+    fn begin_sweep(&self, now: Timestamp) -> bool {
+        self.swept.load(Ordering::SeqCst) != now.as_second() / 3600
+    }
+
+    fn end_sweep(&self, now: Timestamp) {
+        self.swept.store(now.as_second() / 3600, Ordering::SeqCst);
     }
 
     /// The terms of a plan revision.
@@ -278,7 +293,11 @@ impl Ctx {
             Job::Dun => dun::run_once(self, limit).await,
             Job::Notify => notify::run_once(self, limit).await,
             Job::Receive => receive::run_once(self, limit).await,
-            Job::Enrol => enrol::run_once(self, limit).await,
+            Job::Enrol => {
+                let mut report = enrol::run_once(self, limit).await?;
+                report.merge(expiring::run_once(self, limit).await?);
+                Ok(report)
+            }
         }
     }
 }

@@ -7,7 +7,8 @@ use crate::billing::apply::{Event, Outcome, Policy, Refused, Step, apply};
 use crate::billing::charge::{Phase, State};
 use crate::billing::decline::Decline;
 use crate::billing::network_rules::{Try, earliest_retry, within_ceilings};
-use crate::store::{AttemptUpdate, Claimed, NetworkTry, Settlement};
+use crate::mail::MailName;
+use crate::store::{AttemptUpdate, Claimed, NetworkTry, OutboxInsert, Settlement};
 
 /// How long a charge rests after an event that did not fit its state.
 const REFUSED_REST: std::time::Duration = std::time::Duration::from_secs(60);
@@ -48,10 +49,20 @@ pub(super) async fn decide(
         tracing::warn!(charge.id = %claimed.charge.id, code = decline.reason(), "A decline code is not in the table; it is treated as generic");
     }
     let attempt = attempt_update(claimed, &step.charge, event, trace, now);
+    let receipt = receipt(ctx, &step, now);
     let mut settlement = Settlement::new(claimed, step, now);
+    settlement.outbox.extend(receipt);
     settlement.attempt = attempt;
     settlement.network_try = tried;
     Ok(Ok(settlement))
+}
+
+/// The receipt of a payment. After a decline the customer is thanked instead: one mail for one payment.
+fn receipt(ctx: &Ctx, step: &Step, now: Timestamp) -> Option<OutboxInsert> {
+    let charge = &step.charge;
+    let first_try = matches!(charge.state, State::Paid { .. }) && charge.dunning.is_none();
+    let wanted = ctx.config.mail.receipts && first_try;
+    wanted.then(|| OutboxInsert::about(charge, "receipt", MailName::Receipt.as_str(), now))
 }
 
 /// Applies events that begin an attempt, which no history can change.

@@ -83,6 +83,13 @@ impl OutboxInsert {
         })
     }
 
+    /// A mail about a charge that no change of it causes.
+    #[must_use]
+    pub fn about(charge: &Charge, step: &str, template: &str, now: Timestamp) -> Self {
+        let mail = Self::mail(charge.id.to_string(), step, charge.customer, template, String::new(), now);
+        Self { charge_id: Some(charge.id), ..mail }
+    }
+
     /// A card that was just saved is to be tried on an open charge.
     #[must_use]
     pub fn try_card(charge: &Charge, payment_method: &str, now: Timestamp) -> Self {

@@ -10,6 +10,7 @@ mod faults;
 mod ladder;
 mod links;
 mod mails;
+mod notices;
 mod operators;
 mod scene;
 mod web;
