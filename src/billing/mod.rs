@@ -7,6 +7,7 @@ pub mod charge;
 pub mod decline;
 pub mod dunning;
 pub mod expiry;
+pub mod farewell;
 pub mod ids;
 pub mod money;
 pub mod network_rules;

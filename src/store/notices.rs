@@ -3,9 +3,12 @@
 use sqlx::FromRow;
 
 use super::customers::{Customer, select_customers};
+use super::rows::instant;
 use super::sql::on_db;
 use super::{Result, Store};
+use crate::billing::dunning::MailKind;
 use crate::billing::expiry::Expiring;
+use crate::billing::farewell::{Fate, Told};
 use crate::billing::ids::ChargeId;
 
 /// What became of the mail that tells a customer of a charge before it is tried.
@@ -31,6 +34,25 @@ impl Store {
             (SELECT COUNT(*) FROM audit a WHERE a.subject = outbox.subject AND a.what = 'collect') AS waived \
             FROM outbox WHERE subject = $1 AND step = 'notice'";
         Ok(on_db!(self, db => sqlx::query_as(FIND).bind(charge.to_string()).fetch_optional(db).await?))
+    }
+
+    /// The mails that a charge's ladder promised, and what became of each.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Database`].
+    pub async fn ladder_mails(&self, charge: ChargeId) -> Result<Vec<Told>> {
+        const FIND: &str = "SELECT template, state, done_at FROM outbox WHERE subject = $1 AND kind = 'mail' AND step LIKE 'ladder-%'";
+        let rows: Vec<(String, String, Option<i64>)> =
+            on_db!(self, db => sqlx::query_as(FIND).bind(charge.to_string()).fetch_all(db).await?);
+        let told = rows.into_iter().filter_map(|(template, state, done_at)| {
+            let fate = match (state.as_str(), done_at.and_then(instant)) {
+                ("pending", _) => Fate::Waiting,
+                ("done", Some(at)) => Fate::Accepted(at),
+                _ => Fate::Lost,
+            };
+            Some(Told { kind: MailKind::parse(&template)?, fate })
+        });
+        Ok(told.collect())
     }
 
     /// Customers whose default card is of a month, who have a charge coming after it, and who were not promised the mail of
