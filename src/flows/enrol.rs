@@ -194,7 +194,7 @@ pub(super) fn request(
             customer: &customer.stripe_customer,
             success_url: &success,
             cancel_url: cancel.as_deref(),
-            locale: None,
+            locale: Some(&customer.locale),
             expires_at: None,
             submit_message: Some(&ctx.config.consent_text),
             metadata: &metadata,

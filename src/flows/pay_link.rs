@@ -166,7 +166,9 @@ async fn open_new(ctx: &Ctx, claimed: Claimed, lives: Duration) -> Result<Opened
         ctx.store.release_charge(&claimed.charge, None).await?;
         return Ok(Opened::Busy);
     };
-    let body = request(ctx, &claimed, &settlement.charge, expires_at)?;
+    let customer = ctx.store.find_customer(claimed.charge.customer).await?;
+    let locale = customer.as_ref().map(|customer| customer.locale.as_str());
+    let body = request(ctx, &claimed, &settlement.charge, locale, expires_at)?;
     let charge = settlement.charge.clone();
     let key = format!("recurd:{}:{}:{}:session:1", ctx.instance, charge.id, charge.generation);
     let settlement = settlement
@@ -179,7 +181,13 @@ async fn open_new(ctx: &Ctx, claimed: Claimed, lives: Duration) -> Result<Opened
     make(ctx, Claimed { charge, ..claimed }, &key, body).await
 }
 
-fn request(ctx: &Ctx, claimed: &Claimed, charge: &Charge, expires_at: Timestamp) -> Result<String> {
+fn request(
+    ctx: &Ctx,
+    claimed: &Claimed,
+    charge: &Charge,
+    locale: Option<&str>,
+    expires_at: Timestamp,
+) -> Result<String> {
     let (success, cancel) = return_urls(ctx, "paid")?;
     let (instance, id, generation) =
         (ctx.instance.to_string(), charge.id.to_string(), charge.generation.to_string());
@@ -199,7 +207,7 @@ fn request(ctx: &Ctx, claimed: &Claimed, charge: &Charge, expires_at: Timestamp)
             customer: &claimed.stripe_customer,
             success_url: &success,
             cancel_url: cancel.as_deref(),
-            locale: None,
+            locale,
             expires_at: Some(expires_at),
             submit_message: Some(&ctx.config.consent_text),
             metadata: &metadata,
