@@ -66,6 +66,8 @@ CREATE TABLE customer (
 -- Differs: one descent finds a customer by id, not two.
 WITHOUT ROWID;
 
+CREATE INDEX customer_by_expiry ON customer (card_exp_year, card_exp_month) WHERE payment_method IS NOT NULL;
+
 CREATE TABLE consent (
     id              TEXT NOT NULL PRIMARY KEY,
     customer_id     TEXT NOT NULL REFERENCES customer (id),
@@ -94,6 +96,8 @@ CREATE TABLE subscription (
     time_zone         TEXT NOT NULL,
     next_index        BIGINT NOT NULL DEFAULT 0,
     next_due_at       BIGINT,
+    -- How long before it falls due a period becomes a charge: as long as the notice of it takes.
+    ahead_secs        BIGINT NOT NULL DEFAULT 0 CHECK (ahead_secs >= 0),
     ended_at          BIGINT,
     end_reason        TEXT,
     -- When Stripe was told that it was canceled, for a restored backup to find.
@@ -101,7 +105,7 @@ CREATE TABLE subscription (
     created_at        BIGINT NOT NULL,
     FOREIGN KEY (plan, revision) REFERENCES plan_revision (plan, revision)
 );
-CREATE INDEX subscription_due ON subscription (next_due_at) WHERE state = 'active' AND next_due_at IS NOT NULL;
+CREATE INDEX subscription_due ON subscription ((next_due_at - ahead_secs)) WHERE state = 'active' AND next_due_at IS NOT NULL;
 CREATE INDEX subscription_untold ON subscription (id) WHERE state = 'canceled' AND told_at IS NULL;
 CREATE INDEX subscription_by_customer ON subscription (customer_id);
 
@@ -219,7 +223,7 @@ CREATE TABLE outbox (
     id           TEXT NOT NULL PRIMARY KEY,
     subject      TEXT NOT NULL,
     step         TEXT NOT NULL,
-    kind         TEXT NOT NULL CHECK (kind IN ('mail', 'alarm', 'adopt_card')),
+    kind         TEXT NOT NULL CHECK (kind IN ('mail', 'alarm', 'adopt_card', 'try_card')),
     charge_id    TEXT REFERENCES charge (id),
     customer_id  TEXT REFERENCES customer (id),
     template     TEXT,
@@ -269,11 +273,18 @@ CREATE TABLE enrolment (
     completed_at     BIGINT
 );
 CREATE INDEX enrolment_open ON enrolment (created_at) WHERE state IN ('opening', 'open');
+CREATE INDEX enrolment_by_customer ON enrolment (customer_id);
 
 CREATE TABLE pay_link (
     token_hash  TEXT NOT NULL PRIMARY KEY,
     charge_id   TEXT NOT NULL REFERENCES charge (id),
     created_at  BIGINT NOT NULL
+);
+
+CREATE TABLE card_link (
+    token_hash   TEXT NOT NULL PRIMARY KEY,
+    customer_id  TEXT NOT NULL REFERENCES customer (id),
+    created_at   BIGINT NOT NULL
 );
 
 CREATE TABLE run (

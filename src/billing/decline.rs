@@ -147,7 +147,22 @@ pub struct Decline {
     pub brand: Option<String>,
 }
 
+/// The code of ours for a charge of a customer who has no saved card.
+pub const NO_CARD: &str = "no_saved_card";
+
 impl Decline {
+    /// The decline of a charge for which there is no card to try.
+    #[must_use]
+    pub fn no_card() -> Self {
+        Self { code: Some(NO_CARD.into()), ..Self::default() }
+    }
+
+    /// Whether there was no card to try.
+    #[must_use]
+    pub fn is_of_no_card(&self) -> bool {
+        self.code.as_deref() == Some(NO_CARD)
+    }
+
     /// The most telling code, for people and reports.
     #[must_use]
     pub fn reason(&self) -> &str {

@@ -6,6 +6,8 @@ pub mod caps;
 pub mod charge;
 pub mod decline;
 pub mod dunning;
+pub mod expiry;
+pub mod farewell;
 pub mod ids;
 pub mod ladder;
 pub mod money;

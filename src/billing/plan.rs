@@ -1,5 +1,8 @@
 //! Plans as they were sold. A plan revision never changes: a new price or interval makes a new revision.
 
+use std::time::Duration;
+
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::calendar::{Anchor, Interval};
@@ -58,7 +61,17 @@ pub struct Terms {
     pub window: Window,
     /// Text after the account's prefix on the card statement.
     pub statement_suffix: Option<String>,
+    /// Seconds that lie at least between a mail that tells of a charge and its first try; 0: no such mail.
+    #[serde(default, skip_serializing_if = "no_notice")]
+    pub notice_secs: u32,
 }
+
+fn no_notice(secs: &u32) -> bool {
+    *secs == 0
+}
+
+/// A notice is written this long before its time begins, so that a slow mail server does not delay the charge.
+const NOTICE_LEAD_SECS: i64 = 3600;
 
 impl Terms {
     /// The amount of one period for `quantity` units.
@@ -69,6 +82,26 @@ impl Terms {
         let currency: Currency = self.currency.parse()?;
         let amount = Money::from_minor(self.price_minor, currency)?.times(i64::from(quantity))?;
         if amount.is_zero() { Ok(amount) } else { amount.chargeable() }
+    }
+
+    /// How long before it falls due a period becomes a charge, in seconds: as long as its notice takes.
+    #[must_use]
+    pub fn ahead_secs(&self) -> i64 {
+        if self.notice_secs == 0 { 0 } else { i64::from(self.notice_secs) + NOTICE_LEAD_SECS }
+    }
+
+    /// Whether a period is told of before it is charged. The first one of a plan without a trial that falls due right
+    /// after it was sold is not: the customer has just agreed to it.
+    #[must_use]
+    pub fn needs_notice(&self, index: u32, due_at: Timestamp, sold_at: Timestamp) -> bool {
+        let time_enough = due_at.as_second() - sold_at.as_second() >= i64::from(self.notice_secs);
+        self.notice_secs > 0 && (index > 0 || self.trial.is_some() || time_enough)
+    }
+
+    /// From when on a charge may be tried whose notice was accepted at `told_at`.
+    #[must_use]
+    pub fn after_notice(&self, told_at: Timestamp) -> Timestamp {
+        told_at.checked_add(Duration::from_secs(u64::from(self.notice_secs))).unwrap_or(Timestamp::MAX)
     }
 
     /// Whether `index` is a period of this plan: installment plans end.

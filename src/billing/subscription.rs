@@ -135,7 +135,8 @@ pub struct Reached {
     pub fate: Fate,
 }
 
-/// The periods from `next_index` on that have come by `now`, and the next one that has not.
+/// The periods from `next_index` on that have come by `now` (or, where they are told of first, will come soon), and the next
+/// one that has not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reach {
     /// Periods to turn into charges, each exactly once, in order.
@@ -156,12 +157,14 @@ pub fn reach(
     next_index: u32,
     now: Timestamp,
 ) -> Result<Reach, CalendarError> {
+    let horizon = Timestamp::from_second(now.as_second().saturating_add(terms.ahead_secs()));
+    let horizon = horizon.unwrap_or(Timestamp::MAX);
     let mut due = Vec::new();
     let mut index = next_index;
     let mut next_due_at = None;
     while terms.has_period(index) {
         let due_at = table.due_at(index)?;
-        if due_at > now || due.len() == PERIODS_PER_STEP_MAX {
+        if due_at > horizon || due.len() == PERIODS_PER_STEP_MAX {
             next_due_at = Some(due_at);
             break;
         }
@@ -169,7 +172,11 @@ pub fn reach(
         index += 1;
     }
     let more_waiting = next_due_at.is_some_and(|at| at <= now);
-    let fates = fates(terms, &due, more_waiting, now);
+    // What is not due yet is in time, whatever was missed before it.
+    let (come, soon) = due.split_at(due.partition_point(|&(_, due_at)| due_at <= now));
+    let fates = fates(terms, come, more_waiting, now)
+        .into_iter()
+        .chain(soon.iter().map(|&(_, due_at)| Fate::Due(due_at)));
     let periods =
         due.iter().zip(fates).map(|(&(index, due_at), fate)| Reached { index, due_at, fate }).collect();
     Ok(Reach { periods, next_index: index, next_due_at })
@@ -217,6 +224,7 @@ mod tests {
             catch_up,
             window: Window::default(),
             statement_suffix: None,
+            notice_secs: 0,
         }
     }
 
@@ -306,6 +314,43 @@ mod tests {
                 Frozen::new(id(n * 7919), &terms, "2026-03-01".parse().unwrap(), "Asia/Tokyo").unwrap();
             assert_eq!(frozen, again);
         }
+    }
+
+    #[test]
+    fn a_period_that_is_told_of_first_becomes_a_charge_so_long_before_and_does_not_pass_for_a_late_one() {
+        let mut terms = terms(CatchUp::Latest, None);
+        terms.notice_secs = 7 * 86_400;
+        let (first, second) = (at("2026-01-31T08:00:00Z"), at("2026-02-28T08:00:00Z"));
+        assert!(reached(&terms, 0, "2026-01-24T06:59:59Z").periods.is_empty());
+        assert_eq!(fates_of(&reached(&terms, 0, "2026-01-24T07:00:00Z")), [(0, Fate::Due(first))]);
+        assert_eq!(
+            fates_of(&reached(&terms, 0, "2026-02-25T08:00:00Z")),
+            [(0, Fate::Due(first)), (1, Fate::Due(second))]
+        );
+        terms.catch_up = CatchUp::Ask;
+        assert_eq!(
+            fates_of(&reached(&terms, 1, "2026-02-25T08:00:00Z")),
+            [(1, Fate::Due(second))],
+            "no question"
+        );
+        terms.catch_up = CatchUp::None;
+        assert_eq!(
+            fates_of(&reached(&terms, 0, "2026-02-25T08:00:00Z")),
+            [(0, Fate::Missed), (1, Fate::Due(second))]
+        );
+    }
+
+    #[test]
+    fn the_first_charge_right_after_it_was_agreed_to_needs_no_notice() {
+        let mut terms = terms(CatchUp::Latest, None);
+        let (sold, soon, later) =
+            (at("2026-01-01T00:00:00Z"), at("2026-01-07T23:59:59Z"), at("2026-01-08T00:00:00Z"));
+        assert!(!terms.needs_notice(3, later, sold), "none is asked for");
+        terms.notice_secs = 7 * 86_400;
+        assert_eq!([terms.needs_notice(0, soon, sold), terms.needs_notice(0, later, sold)], [false, true]);
+        assert!(terms.needs_notice(1, soon, sold));
+        terms.trial = Some("3 days".parse().unwrap());
+        assert!(terms.needs_notice(0, soon, sold), "a trial's end is told of");
     }
 
     #[test]

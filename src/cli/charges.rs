@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Exit, Global, find, setup, show};
+use super::{Exit, Global, find, notice, setup, show};
 use crate::billing::calendar::{Start, zone};
 use crate::billing::charge::{Phase, State};
 use crate::billing::dunning::Action;
@@ -15,7 +15,7 @@ use crate::billing::money::Money;
 use crate::billing::unknown::{Inquiry, inquiry};
 use crate::flows::FlowError;
 use crate::flows::manage::{self, ChargeCommand};
-use crate::store::{AttemptRow, ChargeFilter, Claimed, Promise, Story};
+use crate::store::{AttemptRow, ChargeFilter, Claimed, Promise, Store, Story};
 
 /// The words of [`State::as_str`].
 const STATES: [&str; 12] = [
@@ -118,7 +118,8 @@ struct Row {
 }
 
 impl Row {
-    fn new(one: &Claimed) -> Self {
+    /// `waits_for`: what stands before what its state says.
+    fn new(one: &Claimed, waits_for: Option<String>) -> Self {
         let charge = &one.charge;
         Self {
             id: charge.id.to_string(),
@@ -132,7 +133,7 @@ impl Row {
             description: charge.description.clone(),
             attempts: charge.attempts,
             declines: charge.dunning.map_or(0, |dunning| dunning.declines),
-            next: what_next(&charge.state),
+            next: waits_for.unwrap_or_else(|| what_next(&charge.state)),
         }
     }
 }
@@ -142,7 +143,7 @@ pub(super) async fn charges(global: &Global, command: ChargesCommand) -> Result<
         ChargesCommand::List(args) => list(global, args).await?,
         ChargesCommand::Show { id } => {
             let store = setup::store(&setup::config(global)?).await?;
-            print(global, &[find::charge(&store, &id).await?]);
+            print(global, &store, &[find::charge(&store, &id).await?]).await?;
         }
         ChargesCommand::Add(args) => add(global, args).await?,
         ChargesCommand::Collect(args) => on_one(global, args, ChargeCommand::CollectNow).await?,
@@ -165,14 +166,17 @@ async fn list(global: &Global, args: ListArgs) -> Result<()> {
         offset: args.offset,
         limit: args.limit,
     };
-    print(global, &store.list_charges(&filter).await?);
-    Ok(())
+    print(global, &store, &store.list_charges(&filter).await?).await
 }
 
-fn print(global: &Global, charges: &[Claimed]) {
-    let rows: Vec<Row> = charges.iter().map(Row::new).collect();
+async fn print(global: &Global, store: &Store, charges: &[Claimed]) -> Result<()> {
+    let mut rows = Vec::with_capacity(charges.len());
+    for one in charges {
+        rows.push(Row::new(one, notice::next(store, one).await?));
+    }
     if global.json {
-        return show::json(&rows);
+        show::json(&rows);
+        return Ok(());
     }
     let rows = charges.iter().zip(rows).map(|(one, row)| {
         [
@@ -186,6 +190,7 @@ fn print(global: &Global, charges: &[Claimed]) {
         ]
     });
     say!("{}", show::table(["id", "customer", "amount", "state", "due", "what for", "next"], rows));
+    Ok(())
 }
 
 async fn add(global: &Global, args: AddArgs) -> Result<()> {
@@ -224,8 +229,7 @@ async fn on_one(global: &Global, args: CommandArgs, command: ChargeCommand) -> R
     let found = find::charge(&ctx.store, &args.id).await?;
     manage::command(&ctx, found.charge.id, command, &show::who(), &args.why).await?;
     let after = find::charge(&ctx.store, &found.charge.id.to_string()).await?;
-    print(global, &[after]);
-    Ok(())
+    print(global, &ctx.store, &[after]).await
 }
 
 /// What happens next, and when.
@@ -269,8 +273,9 @@ pub(super) async fn explain(global: &Global, typed: &str) -> Result<Exit> {
     let store = setup::store(&setup::config(global)?).await?;
     let found = find::charge(&store, typed).await?;
     let story = store.story(found.charge.id).await?;
+    let row = Row::new(&found, notice::next(&store, &found).await?);
     if global.json {
-        show::json(&serde_json::json!({ "charge": Row::new(&found), "story": story }));
+        show::json(&serde_json::json!({ "charge": row, "story": story }));
         return Ok(Exit::Done);
     }
     let charge = &found.charge;
@@ -281,7 +286,7 @@ pub(super) async fn explain(global: &Global, typed: &str) -> Result<Exit> {
             say!("{}  {sentence}", show::instant(secs));
         }
     }
-    say!("\nNext: {}.", what_next(&charge.state));
+    say!("\nNext: {}.", row.next);
     Ok(Exit::Done)
 }
 

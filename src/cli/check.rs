@@ -75,9 +75,14 @@ fn plans(config: &Config) -> comfy_table::Table {
             anchor,
             terms.trial.map(|trial| trial.to_string()).unwrap_or_else(|| "-".into()),
             terms.installments.map(|count| count.to_string()).unwrap_or_else(|| "until canceled".into()),
+            match terms.notice_secs {
+                0 => "-".into(),
+                secs if secs % 86_400 == 0 => format!("{} days", secs / 86_400),
+                secs => format!("{} hours", secs / 3600),
+            },
         ]
     });
-    show::table(["plan", "name", "price", "interval", "on", "trial", "charges"], rows)
+    show::table(["plan", "name", "price", "interval", "on", "trial", "charges", "told before"], rows)
 }
 
 pub(super) async fn migrate(global: &Global) -> Result<Exit> {

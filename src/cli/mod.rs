@@ -10,6 +10,7 @@ mod dunning;
 mod find;
 mod halt;
 mod mail;
+mod notice;
 mod people;
 mod picture;
 mod recover;

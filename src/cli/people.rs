@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 use super::{Exit, Global, find, setup, show};
 use crate::billing::subscription::SubscriptionState;
 use crate::flows::enrol::{self, Person};
-use crate::flows::{FlowError, import, manage, notify};
+use crate::flows::{FlowError, card_link, import, manage, notify};
 use crate::store::{Customer, Subscription};
 
 /// Limit: rows of a list, unless more are asked for.
@@ -26,6 +26,11 @@ pub enum CustomersCommand {
     List(PageArgs),
     /// Show one customer: by our id (or its beginning), Stripe's id, or mail address.
     Show {
+        /// Who.
+        customer: String,
+    },
+    /// Print a link on which the customer saves another card. Charges that are past due are tried with it at once.
+    CardLink {
         /// Who.
         customer: String,
     },
@@ -180,6 +185,12 @@ pub(super) async fn customers(global: &Global, command: CustomersCommand) -> Res
                 show_customers(global, &[customer]);
                 show_subscriptions(global, &subscriptions);
             }
+        }
+        CustomersCommand::CardLink { customer } => {
+            let ctx = setup::ctx(global).await?;
+            let customer = find::customer(&ctx.store, &customer).await?;
+            let url = card_link::for_mail(&ctx, &customer).await?;
+            tell(global, &serde_json::json!({ "customer": customer, "url": url }), || url.clone());
         }
         CustomersCommand::Release { customer } => {
             let store = setup::store(&setup::config(global)?).await?;

@@ -197,12 +197,16 @@ fn slot(text: &str, key: &str, place: &Place<'_>) -> Result<Slot, ConfigError> {
 }
 
 fn delay_of(text: &str, key: &str, place: &Place<'_>) -> Result<u64, ConfigError> {
+    delay(text).ok_or_else(|| place.wrong(key, not_a_delay(text)))
+}
+
+pub(super) fn not_a_delay(text: &str) -> String {
     let help = "write a count and a unit, such as \"12 hours\", \"3 days\" or \"1 week\"; at most 90 days";
-    delay(text).ok_or_else(|| place.wrong(key, format!("{text:?} is not a delay; {help}")))
+    format!("{text:?} is not a delay; {help}")
 }
 
 /// Hours, days or weeks as seconds; at most 90 days.
-fn delay(text: &str) -> Option<u64> {
+pub(super) fn delay(text: &str) -> Option<u64> {
     let (count, unit) = text.trim().split_once(' ')?;
     let count: u64 = count.parse().ok()?;
     let secs = match unit.trim().trim_end_matches('s') {

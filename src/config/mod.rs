@@ -86,6 +86,8 @@ pub struct MailConfig {
     pub reply_to: Option<String>,
     /// Who is told.
     pub operator: Option<String>,
+    /// Whether each payment has a receipt.
+    pub receipts: bool,
     /// Template directory.
     pub templates: Option<PathBuf>,
 }

@@ -150,6 +150,10 @@ pub struct RawPlan {
     /// Local hours in which charges fall due, `"09-11"`.
     #[serde(default)]
     pub window: Option<String>,
+    /// The customer is told of each charge at least this long before it, `"7 days"`, and it waits for that; `"0 days"`: no
+    /// notice. Default: 7 days for plans of more than six months, none for others.
+    #[serde(default)]
+    pub notice_before: Option<String>,
     /// After the account's own text on the card statement: at most 10 Latin letters and digits.
     #[serde(default)]
     pub statement_suffix: Option<String>,
@@ -215,6 +219,8 @@ pub struct RawMail {
     pub reply_to: String,
     /// Who is told when a person must look; empty: nobody, only the log.
     pub operator: String,
+    /// A receipt after each payment; without it only those who were asked to pay are thanked.
+    pub receipts: bool,
     /// A directory of templates that replace the built-in ones; empty: none.
     pub templates: String,
 }

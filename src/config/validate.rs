@@ -193,6 +193,7 @@ fn mail(raw: RawMail, place: &Place<'_>) -> Result<MailConfig, ConfigError> {
         from: raw.from,
         reply_to: some(raw.reply_to),
         operator: some(raw.operator),
+        receipts: raw.receipts,
         templates: some(raw.templates).map(|dir| place.resolve(&dir)),
     })
 }
@@ -207,6 +208,24 @@ fn public_url(text: &str, place: &Place<'_>) -> Result<Option<String>, ConfigErr
         return Err(place.wrong("http.public_url", "must be https:// (http:// only for this machine)"));
     }
     Ok(Some(text.trim_end_matches('/').to_owned()))
+}
+
+/// Mastercard asks for a reminder where a plan is charged less often than every six months: see docs/notices.md.
+const HALF_A_YEAR_SECS: i64 = 180 * 86_400;
+/// That reminder, at least.
+const SELDOM_NOTICE_SECS: u32 = 7 * 86_400;
+
+fn notice(text: Option<&str>, every: Interval) -> Result<u32, String> {
+    let Some(text) = text else {
+        return Ok(if every.min_secs() > HALF_A_YEAR_SECS { SELDOM_NOTICE_SECS } else { 0 });
+    };
+    let secs = dunning::delay(text)
+        .and_then(|secs| u32::try_from(secs).ok())
+        .ok_or_else(|| dunning::not_a_delay(text))?;
+    if i64::from(secs) >= every.min_secs() {
+        return Err("must be shorter than the plan's interval".to_owned());
+    }
+    Ok(secs)
 }
 
 fn terms(name: &str, plan: &RawPlan, place: &Place<'_>) -> Result<Terms, ConfigError> {
@@ -236,6 +255,8 @@ fn terms(name: &str, plan: &RawPlan, place: &Place<'_>) -> Result<Terms, ConfigE
         },
         statement_suffix: suffix(plan.statement_suffix.as_deref())
             .map_err(|error| place.wrong(&key("statement_suffix"), error))?,
+        notice_secs: notice(plan.notice_before.as_deref(), every)
+            .map_err(|error| place.wrong(&key("notice_before"), error))?,
     })
 }
 

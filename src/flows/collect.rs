@@ -24,7 +24,7 @@ use super::close::{Closed, close};
 use super::rails;
 use super::settle::{Trace, commit, decide, next_try, settle_one, start};
 use super::witness::{self, View};
-use super::{ASK_AGAIN, Ctx, Report, Result};
+use super::{ASK_AGAIN, Ctx, Report, Result, notices};
 use crate::billing::apply::{Event, Outcome};
 use crate::billing::charge::{Charge, CollectorKind, End, Operation, Work};
 use crate::billing::decline::Decline;
@@ -168,8 +168,7 @@ async fn write_one(
         return mark(ctx, claimed, now).await;
     }
     let Some(payment_method) = claimed.payment_method.clone() else {
-        let decline = Decline { code: Some("no_saved_card".into()), ..Decline::default() };
-        settle_one(ctx, &claimed, &Event::Declined(decline), Trace::default(), report).await?;
+        settle_one(ctx, &claimed, &Event::Declined(Decline::no_card()), Trace::default(), report).await?;
         return Ok(None);
     };
     let Ok(mut settlement) = start(ctx, &claimed, &[Event::Begin, Event::Sending], now).await? else {
@@ -279,6 +278,9 @@ async fn may_be_collected(ctx: &Ctx, claimed: &mut Claimed, report: &mut Report)
     if claimed.hold_why.is_some() && !mutant!(HoldIgnored) {
         ctx.store.release_charge(&claimed.charge, rest).await?;
         report.count("on_hold");
+        return Ok(false);
+    }
+    if claimed.charge.open_attempt().is_none() && notices::holds_back(ctx, claimed, report).await? {
         return Ok(false);
     }
     // Planned by an operator, or written down or planned before another charge on the same card was declined: the ceilings

@@ -3,12 +3,17 @@
 use super::close::clear;
 use super::settle::{Trace, settle_one};
 use super::witness::{self, View};
-use super::{Ctx, Report, Result};
+use super::{Ctx, Report, Result, ladders};
 use crate::billing::apply::Event;
 use crate::billing::charge::{End, State, Work};
 use crate::billing::dunning::Action;
+use crate::billing::farewell::{Farewell, farewell};
 use crate::billing::subscription::SubscriptionState;
 use crate::store::Claimed;
+
+/// Why a ladder did not end by itself, and what to do.
+const UNHEARD: &str = "its ladder is over, but the mail server accepted no notice of that, so nothing was ended: reach the \
+    customer another way, then end it with `recurd subscriptions cancel`, or try once more with `recurd charges collect`";
 
 /// Goes at most `limit` steps.
 ///
@@ -41,10 +46,31 @@ async fn dun(ctx: &Ctx, claimed: Claimed, report: &mut Report) -> Result<()> {
         return Ok(());
     }
     let gives_up = matches!(&claimed.charge.state, State::PastDue { next } if next.action == Action::GiveUp);
+    let Some(claimed) = (if gives_up { told(ctx, claimed, report).await? } else { Some(claimed) }) else {
+        return Ok(());
+    };
     let Some(claimed) = (if gives_up { clear(ctx, claimed, report).await? } else { Some(claimed) }) else {
         return Ok(());
     };
     failpoint!("dun cleared");
     settle_one(ctx, &claimed, &Event::StepDue, Trace::default(), report).await?;
     Ok(())
+}
+
+/// Whether the customer knows that this is the end. Else it waits, or goes to a person.
+async fn told(ctx: &Ctx, claimed: Claimed, report: &mut Report) -> Result<Option<Claimed>> {
+    let on = ladders::of(ctx, &claimed, None).await?;
+    let mails = ctx.store.ladder_mails(claimed.charge.id).await?;
+    match farewell(&mails, &on.ladder, ctx.now()) {
+        Farewell::Now => return Ok(Some(claimed)),
+        Farewell::Wait(at) => {
+            report.count("waiting_for_notice");
+            ctx.store.release_charge(&claimed.charge, Some(at)).await?;
+        }
+        Farewell::Unheard => {
+            let why = Event::Review(UNHEARD.into());
+            settle_one(ctx, &claimed, &why, Trace::default(), report).await?;
+        }
+    }
+    Ok(None)
 }

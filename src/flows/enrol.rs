@@ -5,9 +5,10 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use uuid::Uuid;
 
 use super::answers::{ENROLMENT, INSTANCE, SUBSCRIPTION};
-use super::notify::card_of;
+use super::cards::{card_of, promise_tries};
 use super::pay_link::{hash, return_urls};
 use super::{Ctx, FlowError, Report, Result};
 use crate::billing::calendar::Start;
@@ -150,6 +151,7 @@ pub async fn new_subscription(
         state,
         frozen,
         first_due_at,
+        ahead_secs: terms.ahead_secs(),
     })
 }
 
@@ -163,7 +165,19 @@ fn unknown_plan(ctx: &Ctx, plan: &str) -> FlowError {
 /// # Errors
 /// [`FlowError::Stripe`], [`FlowError::Store`]; [`FlowError::Refused`] when customers could not return from the page.
 pub async fn open(ctx: &Ctx, customer: &Customer, subscription: Option<SubscriptionId>) -> Result<String> {
-    let id = crate::chance::uuid();
+    let new = request(ctx, customer, subscription, crate::chance::uuid())?;
+    ctx.store.add_enrolment(&new, ctx.now()).await?;
+    failpoint!("enrolment written");
+    make(ctx, new.id, new.body, &new.key).await
+}
+
+/// The enrolment with the request that makes its page.
+pub(super) fn request(
+    ctx: &Ctx,
+    customer: &Customer,
+    subscription: Option<SubscriptionId>,
+    id: Uuid,
+) -> Result<NewEnrolment> {
     let (instance, enrolment) = (ctx.instance.to_string(), id.to_string());
     let subscription_id = subscription.map(|id| id.to_string()).unwrap_or_default();
     let metadata: Vec<(&str, &str)> = [
@@ -180,7 +194,7 @@ pub async fn open(ctx: &Ctx, customer: &Customer, subscription: Option<Subscript
             customer: &customer.stripe_customer,
             success_url: &success,
             cancel_url: cancel.as_deref(),
-            locale: None,
+            locale: Some(&customer.locale),
             expires_at: None,
             submit_message: Some(&ctx.config.consent_text),
             metadata: &metadata,
@@ -188,22 +202,27 @@ pub async fn open(ctx: &Ctx, customer: &Customer, subscription: Option<Subscript
         terms_required: false,
     }
     .encode();
-    let key = format!("recurd:{}:enrolment:{id}:session:1", ctx.instance);
-    let new = NewEnrolment {
+    Ok(NewEnrolment {
         id,
         customer: customer.customer_id(),
         subscription,
         charge: None,
-        key: key.clone(),
-        body: body.clone(),
+        key: format!("recurd:{}:enrolment:{id}:session:1", ctx.instance),
+        body,
         consent_text: ctx.config.consent_text.clone(),
-    };
-    ctx.store.add_enrolment(&new, ctx.now()).await?;
-    failpoint!("enrolment written");
-    let session = ctx.stripe.create_checkout_session(body, &key).await?.value;
+    })
+}
+
+/// Has Stripe make the page of an enrolment that is written down.
+pub(super) async fn make(ctx: &Ctx, id: Uuid, body: String, key: &str) -> Result<String> {
+    let session = ctx.stripe.create_checkout_session(body, key).await?.value;
     failpoint!("enrolment page made");
     let url = session.url.as_ref().map(|url| String::from(&**url));
-    ctx.store.enrolment_opened(id, &session.id, url.as_deref(), Some(session.expires_at.as_second())).await?;
+    let expires_at = Some(session.expires_at.as_second());
+    // A page that nobody would ask after is shown to nobody.
+    if !ctx.store.enrolment_opened(id, &session.id, url.as_deref(), expires_at).await? {
+        return Err(FlowError::Refused(format!("enrolment {id} was given up before its page was made")));
+    }
     url.ok_or_else(|| FlowError::Refused(format!("Stripe gave no address for {}", session.id)))
 }
 
@@ -314,6 +333,7 @@ pub async fn complete(ctx: &Ctx, session_id: &str) -> Result<Completed> {
     if let Some(id) = enrolment.subscription_id.as_deref().and_then(|id| id.parse().ok()) {
         activate(ctx, id).await?;
     }
+    promise_tries(ctx, customer.customer_id(), &card.payment_method).await?;
     failpoint!("enrolment activated");
     ctx.store.finish_enrolment(&enrolment.id, "complete", ctx.now()).await?;
     tracing::info!(customer.id = %customer.id, "Customer {} saved a card", customer.id);

@@ -10,8 +10,8 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use uuid::Uuid;
 
+use super::cards::card_of;
 use super::enrol::new_subscription;
-use super::notify::card_of;
 use super::pay_link::hash;
 use super::{Ctx, FlowError, Result};
 use crate::billing::calendar::{Start, zone};

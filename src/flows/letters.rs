@@ -6,12 +6,12 @@ use jiff::tz::TimeZone;
 use crate::billing::calendar::zone;
 use crate::billing::charge::State;
 use crate::billing::decline::{Class, Decline};
-use crate::billing::dunning::{Action, MailKind};
+use crate::billing::dunning::Action;
 use crate::billing::ladder::{Finally, LadderStep};
 use crate::config::Config;
 use crate::mail::{
-    Brand, Card, ChargeLine, Customer as Greeting, Ending, Link, MailContext, MailName, Mailbox, Next,
-    NextWhat, Reason, Tone, format,
+    Brand, Card, ChargeLine, Customer as Greeting, Ending, Link, MailContext, Mailbox, Next, NextWhat,
+    Reason, Tone, format,
 };
 use crate::store::{Claimed, Customer};
 
@@ -147,7 +147,7 @@ fn total(open: &[Claimed], locale: &str) -> Option<String> {
         .map(|sum| format::amount(sum, locale))
 }
 
-fn card(customer: &Customer) -> Option<Card> {
+pub(super) fn card(customer: &Customer) -> Option<Card> {
     Card::new(customer.card_brand.as_deref()?, customer.card_last4.as_deref()?).ok()
 }
 
@@ -175,17 +175,6 @@ fn next(about: &About<'_>, date: &impl Fn(Timestamp) -> String) -> Vec<Next> {
         Action::Collect => vec![Next { what: NextWhat::Retry, date: Some(date(next.at)) }],
         Action::Remind => vec![Next { what: NextWhat::NoRetry, date: None }],
         Action::GiveUp => vec![Next { what: end, date: Some(date(next.at)) }],
-    }
-}
-
-/// The mail of a kind.
-pub(super) fn mail_name(kind: MailKind) -> MailName {
-    match kind {
-        MailKind::PaymentFailed => MailName::PaymentFailed,
-        MailKind::AuthenticationRequired => MailName::AuthenticationRequired,
-        MailKind::LastNotice => MailName::LastNotice,
-        MailKind::Recovered => MailName::Recovered,
-        MailKind::SubscriptionEnded => MailName::SubscriptionEnded,
     }
 }
 

@@ -210,5 +210,6 @@ fn one_off_terms(amount: Money) -> crate::billing::plan::Terms {
         catch_up: crate::billing::plan::CatchUp::default(),
         window: crate::billing::plan::Window::default(),
         statement_suffix: None,
+        notice_secs: 0,
     }
 }

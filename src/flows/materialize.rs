@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{Ctx, Report, Result};
+use super::{Ctx, Report, Result, notices};
 use crate::billing::charge::{Charge, State};
 use crate::billing::plan::Terms;
 use crate::billing::subscription::{Fate, Reached, reach};
@@ -46,10 +46,17 @@ async fn materialize(ctx: &Ctx, due: &DueSubscription, now: Timestamp) -> Result
         .map(|period| charge(due, &terms, revision, quantity, *period, now))
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| refuse(error.to_string()))?;
+    let sold_at = Timestamp::from_second(row.created_at).unwrap_or(now);
+    let notices = charges
+        .iter()
+        .filter(|new| notices::is_needed(&new.charge, &terms, sold_at))
+        .map(|new| notices::promise(&new.charge, now))
+        .collect();
     Ok(Materialized {
         id: row.subscription_id(),
         was_index,
         charges,
+        notices,
         next_index: reached.next_index,
         next_due_at: reached.next_due_at,
     })

@@ -2,11 +2,14 @@
 //! read its report. Flows read, ask `billing`, and write; no rules live here.
 
 mod answers;
+pub mod card_link;
+mod cards;
 mod close;
 pub mod collect;
 mod consent;
 pub mod dun;
 pub mod enrol;
+pub mod expiring;
 pub mod figures;
 pub mod guard;
 pub mod import;
@@ -14,6 +17,7 @@ pub mod ladders;
 mod letters;
 pub mod manage;
 pub mod materialize;
+pub mod notices;
 pub mod notify;
 pub mod pay_link;
 mod rails;
@@ -22,12 +26,13 @@ pub mod reconcile;
 pub mod recover;
 mod report;
 mod settle;
+mod still_true;
 mod tries;
 pub mod what_if;
 mod witness;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, RwLock};
 
 use jiff::Timestamp;
@@ -75,6 +80,8 @@ pub struct Ctx {
     run: Arc<rails::Run>,
     /// What this process knows of the witness outside the database.
     witness: Arc<witness::Known>,
+    /// The hour in which no card was found any more whose owner should hear that it expires.
+    swept: Arc<AtomicI64>,
     /// Name of this worker on leases.
     pub worker: Arc<str>,
     plans: Arc<Plans>,
@@ -129,6 +136,7 @@ impl Ctx {
             brake,
             run: Arc::default(),
             witness: Arc::default(),
+            swept: Arc::default(),
             mailer,
             templates,
             clock,
@@ -155,6 +163,15 @@ impl Ctx {
             self.config.limits.lease
         };
         self.now().checked_add(lease).unwrap_or(Timestamp::MAX)
+    }
+
+    /// Limit: cards that expire are looked for once an hour, and until none is left.
+    fn begin_sweep(&self, now: Timestamp) -> bool {
+        self.swept.load(Ordering::SeqCst) != now.as_second() / 3600
+    }
+
+    fn end_sweep(&self, now: Timestamp) {
+        self.swept.store(now.as_second() / 3600, Ordering::SeqCst);
     }
 
     /// The terms of a plan revision.
@@ -281,7 +298,11 @@ impl Ctx {
             Job::Dun => dun::run_once(self, limit).await,
             Job::Notify => notify::run_once(self, limit).await,
             Job::Receive => receive::run_once(self, limit).await,
-            Job::Enrol => enrol::run_once(self, limit).await,
+            Job::Enrol => {
+                let mut report = enrol::run_once(self, limit).await?;
+                report.merge(expiring::run_once(self, limit).await?);
+                Ok(report)
+            }
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Keep promises: send mails, tell the operator, make a new card the default. Each is looked at again before it is
+//! Keep promises: send mails, tell the operator, make a new card the default and try it. Each is looked at again before it is
 //! kept: a mail that says "failed" does not leave after the charge was paid.
 
 use std::time::Duration;
@@ -6,16 +6,16 @@ use std::time::Duration;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::letters::{About, context, mail_name, tone};
+use super::letters::{About, context, tone};
+use super::still_true::{asks_for_money, still_true};
 use super::witness::{self, View};
-use super::{Ctx, Report, Result, ladders, pay_link};
-use crate::billing::charge::State;
-use crate::billing::dunning::MailKind;
+use super::{Ctx, Report, Result, card_link, cards, expiring, ladders, notices, pay_link};
 use crate::billing::ids::CustomerId;
 use crate::mail::{
-    AlarmContext, Letter, Link, Mail, MailName, Mailbox, MessageId, SendError, letter, regional_locale,
+    AlarmContext, Letter, Link, Mail, MailContext, MailName, Mailbox, MessageId, SendError, letter,
+    regional_locale,
 };
-use crate::store::{Card, ChargeFilter, Claimed, Customer, OutboxItem, OutboxKind, OutboxResult};
+use crate::store::{ChargeFilter, Claimed, Customer, OutboxItem, OutboxKind, OutboxResult};
 
 /// Limit: a mail server that will not have it is tried for this long (greylisting, outages).
 const TRY_FOR: Duration = Duration::from_secs(48 * 3600);
@@ -28,11 +28,16 @@ const ONE_MAIL_PER: Duration = Duration::from_secs(20 * 3600);
 /// Limit: open charges listed in one mail.
 const LISTED_MAX: i64 = 20;
 
+/// The mail without which its charge is not tried.
+const NOTICE: &str = "upcoming_charge";
+
 /// A mail that may leave.
 struct Outgoing {
     mail: Mail,
-    /// Whom it asks or thanks; the operator is no customer.
-    customer: Option<CustomerId>,
+    /// Who gets it; the operator is no customer.
+    to: Option<CustomerId>,
+    /// Whom it asks for money.
+    asks: Option<CustomerId>,
 }
 
 /// What becomes of a promise before anything leaves.
@@ -67,14 +72,15 @@ pub async fn run_once(ctx: &Ctx, limit: usize) -> Result<Report> {
 async fn keep(ctx: &Ctx, group: Vec<OutboxItem>, view: &View, report: &mut Report) -> Result<()> {
     let mut leaving: Vec<(OutboxItem, Outgoing)> = Vec::new();
     for item in group {
-        let asked = item.customer.is_some() && leaving.iter().any(|(_, one)| one.customer == item.customer);
+        let asked = item.customer.is_some() && leaving.iter().any(|(_, one)| one.asks == item.customer);
         let prepared = match (item.kind, view) {
             (OutboxKind::Mail, View::Differs(why) | View::Unseen(why)) => {
                 Ok(Prepared::Ends(wait(ctx, ONE_MAIL_PER / 20, why.clone(), false)))
             }
             (OutboxKind::Mail, View::Agrees) => mail(ctx, &item, asked, report).await,
             (OutboxKind::Alarm, _) => alarm(ctx, &item, report),
-            (OutboxKind::AdoptCard, _) => adopt_card(ctx, &item).await.map(Prepared::Ends),
+            (OutboxKind::AdoptCard, _) => cards::adopt(ctx, &item).await.map(Prepared::Ends),
+            (OutboxKind::TryCard, _) => cards::try_one(ctx, &item).await.map(Prepared::Ends),
         };
         let prepared = prepared
             .unwrap_or_else(|error| Prepared::Ends(later(ctx, &item, error.to_string(), false, report)));
@@ -110,53 +116,64 @@ async fn finish(ctx: &Ctx, item: &OutboxItem, result: OutboxResult, report: &mut
         OutboxResult::Done if mutant!(MailNotMarked) => wait(ctx, ONE_MAIL_PER, String::new(), false),
         result => result,
     };
-    Ok(ctx.store.finish_outbox(item, &ctx.worker, &result, ctx.now()).await?)
+    ctx.store.finish_outbox(item, &ctx.worker, &result, ctx.now()).await?;
+    match (result, item.charge) {
+        (OutboxResult::Failed(why), Some(id)) if item.template.as_deref() == Some(NOTICE) => {
+            notices::lost(ctx, id, &why, report).await
+        }
+        _ => Ok(()),
+    }
 }
 
 /// `asked`: a mail to this customer is about to leave.
 async fn mail(ctx: &Ctx, item: &OutboxItem, asked: bool, report: &mut Report) -> Result<Prepared> {
     let ends = |result| Ok(Prepared::Ends(result));
-    let (Some(id), Some(customer)) = (item.charge, item.customer) else {
-        return ends(OutboxResult::Failed("it belongs to no charge".into()));
-    };
-    let (Some(claimed), Some(customer)) =
-        (ctx.store.find_charge(id).await?, ctx.store.find_customer(customer).await?)
-    else {
-        return ends(OutboxResult::Dropped("the charge is gone".into()));
-    };
-    let Some(kind) = item.template.as_deref().and_then(MailKind::parse) else {
+    let Some(name) = item.template.as_deref().and_then(|name| name.parse::<MailName>().ok()) else {
         return ends(OutboxResult::Failed(format!("no mail is called {:?}", item.template)));
     };
-    if let Some(why) = no_longer_true(kind, &claimed.charge.state) {
-        return ends(OutboxResult::Dropped(why));
-    }
-    if kind == MailKind::Recovered && !ctx.store.was_dunned(id).await? {
-        return ends(OutboxResult::Dropped("the customer never heard of the decline".into()));
-    }
-    if let Some(why) = customer.hold_why.as_deref().filter(|_| kind.asks_for_money()) {
-        return ends(OutboxResult::Dropped(format!("nothing may be charged to the customer: {why}")));
-    }
+    let Some(customer) = find_customer(ctx, item).await? else {
+        return ends(OutboxResult::Failed("it belongs to nobody".into()));
+    };
+    let about = match item.charge {
+        Some(id) => ctx.store.find_charge(id).await?,
+        None => None,
+    };
+    let name = match still_true(ctx, item, name, about.as_ref(), &customer).await? {
+        Ok(name) => name,
+        Err(result) => return ends(result),
+    };
     if customer.mail_state == "dead" {
         return ends(OutboxResult::Failed("the customer's address takes no mail".into()));
     }
     if let Some(given_up) = perhaps_sent(item, report) {
         return ends(given_up);
     }
-    if kind.asks_for_money() && item.unknowns == 0 {
+    if asks_for_money(name) && item.unknowns == 0 {
         let since = ctx.now().checked_sub(ONE_MAIL_PER).unwrap_or(Timestamp::UNIX_EPOCH);
         if asked || ctx.store.mails_since(customer.customer_id(), since).await? > 0 {
             return ends(wait(ctx, ONE_MAIL_PER / 4, "the customer had a mail today".into(), false));
         }
     }
-    let letter = write(ctx, kind, &claimed, &customer, item).await?;
-    let name = (!customer.name.is_empty()).then_some(customer.name.as_str());
-    let mail = Mailbox::of_customer(name, &customer.email)
+    let letter = match &about {
+        Some(claimed) => write(ctx, name, claimed, &customer, item).await?,
+        None => expiring::write(ctx, &customer, &item.step).await?,
+    };
+    let addressee = (!customer.name.is_empty()).then_some(customer.name.as_str());
+    let mail = Mailbox::of_customer(addressee, &customer.email)
         .map_err(|error| error.to_string())
         .and_then(|to| compose(ctx, item.id, to, letter));
+    let customer = item.customer.filter(|_| asks_for_money(name));
     Ok(match mail {
-        Ok(mail) => Prepared::Leaves(Box::new(Outgoing { mail, customer: item.customer })),
+        Ok(mail) => Prepared::Leaves(Box::new(Outgoing { mail, to: item.customer, asks: customer })),
         Err(why) => Prepared::Ends(OutboxResult::Failed(why)),
     })
+}
+
+async fn find_customer(ctx: &Ctx, item: &OutboxItem) -> Result<Option<Customer>> {
+    match item.customer {
+        Some(id) => Ok(ctx.store.find_customer(id).await?),
+        None => Ok(None),
+    }
 }
 
 /// Two sendings whose outcome nobody knows are enough: a person may look whether it arrived.
@@ -169,34 +186,31 @@ fn perhaps_sent(item: &OutboxItem, report: &mut Report) -> Option<OutboxResult> 
     Some(OutboxResult::Failed(why.to_owned()))
 }
 
-/// Why a mail must not leave any more.
-fn no_longer_true(kind: MailKind, state: &State) -> Option<String> {
-    let open = mutant!(MailAfterPayment) || matches!(state, State::PastDue { .. } | State::LinkOpen { .. });
-    let waiting = matches!(state, State::Collecting { .. });
-    match kind {
-        MailKind::PaymentFailed | MailKind::AuthenticationRequired | MailKind::LastNotice => {
-            (!open && !waiting).then(|| format!("the charge is {} by now", state.as_str()))
-        }
-        MailKind::SubscriptionEnded => {
-            (!matches!(state, State::Uncollectible { .. })).then(|| "the charge was paid".to_owned())
-        }
-        MailKind::Recovered => None,
-    }
-}
-
 async fn write(
     ctx: &Ctx,
-    kind: MailKind,
+    name: MailName,
     claimed: &Claimed,
     customer: &Customer,
     item: &OutboxItem,
 ) -> Result<Letter> {
     let ladder = ladders::of(ctx, claimed, None).await?.ladder;
-    let pay_url = if kind.asks_for_money() { Some(pay_link::for_mail(ctx, claimed).await?) } else { None };
+    let terms = ctx.terms(&claimed.plan, claimed.revision).await?;
     let mut open = vec![claimed.clone()];
-    if kind.asks_for_money() {
-        open.extend(other_open(ctx, claimed).await?);
-    }
+    let url = match name {
+        MailName::UpcomingCharge => {
+            open[0].charge.due_at = claimed.charge.due_at.max(terms.after_notice(ctx.now()));
+            match ctx.config.public_url {
+                Some(_) => Some(card_link::for_mail(ctx, customer).await?),
+                // Stripe's own page would be over long before.
+                None => None,
+            }
+        }
+        name if asks_for_money(name) => {
+            open.extend(other_open(ctx, claimed).await?);
+            Some(pay_link::for_mail(ctx, claimed).await?)
+        }
+        _ => None,
+    };
     let attempts = ctx.store.attempts(claimed.charge.id).await?;
     let decline = attempts.iter().rev().find_map(crate::store::AttemptRow::decline);
     let about = About {
@@ -206,12 +220,14 @@ async fn write(
         decline: decline.as_ref(),
         finally: ladder.finally,
         tone: tone(&ladder.steps, &item.step),
-        pay_url: pay_url.and_then(|url| Link::new(&url).ok()),
-        locale: regional_locale(&ctx.templates, mail_name(kind), &customer.locale),
+        pay_url: url.and_then(|url| Link::new(&url).ok()),
+        locale: regional_locale(&ctx.templates, name, &customer.locale),
     };
-    let context = context(&ctx.head, &about);
-    letter::write(&ctx.templates, mail_name(kind), &context)
-        .map_err(|error| super::FlowError::Refused(error.to_string()))
+    render(ctx, name, &context(&ctx.head, &about))
+}
+
+pub(super) fn render(ctx: &Ctx, name: MailName, context: &MailContext) -> Result<Letter> {
+    letter::write(&ctx.templates, name, context).map_err(|error| super::FlowError::Refused(error.to_string()))
 }
 
 async fn other_open(ctx: &Ctx, claimed: &Claimed) -> Result<Vec<Claimed>> {
@@ -239,7 +255,7 @@ async fn send(
         return Ok(later(ctx, item, "the lease on this mail is over".to_owned(), false, report));
     }
     let result = ctx.mailer.send(&outgoing.mail).await;
-    let Some(customer) = outgoing.customer else {
+    let Some(customer) = outgoing.to else {
         return Ok(match result {
             Ok(_) | Err(SendError::Unknown(_)) => OutboxResult::Done,
             Err(error @ (SendError::Temporary(_) | SendError::Permanent(_))) => {
@@ -292,44 +308,7 @@ fn alarm(ctx: &Ctx, item: &OutboxItem, report: &mut Report) -> Result<Prepared> 
     let letter = letter::write_alarm(&ctx.templates, &alarm)
         .map_err(|error| super::FlowError::Refused(error.to_string()))?;
     let mail = compose(ctx, item.id, operator, letter).map_err(super::FlowError::Refused)?;
-    Ok(Prepared::Leaves(Box::new(Outgoing { mail, customer: None })))
-}
-
-/// The card the customer just paid with is charged from now on.
-async fn adopt_card(ctx: &Ctx, item: &OutboxItem) -> Result<OutboxResult> {
-    let Some(customer) = item.customer else {
-        return Ok(OutboxResult::Failed("it belongs to nobody".into()));
-    };
-    let method = ctx.stripe.retrieve_payment_method(&item.payload).await?.value;
-    let Some(owner) = ctx.store.find_customer(customer).await? else {
-        return Ok(OutboxResult::Dropped("the customer is gone".into()));
-    };
-    if method.customer.as_deref() != Some(owner.stripe_customer.as_str()) {
-        return Ok(OutboxResult::Failed(format!("{} was not saved on the customer", method.id)));
-    }
-    let Some(card) = card_of(&method) else {
-        return Ok(OutboxResult::Dropped(format!("{} is no card", method.id)));
-    };
-    ctx.store.set_default_card(customer, &card).await?;
-    failpoint!("card adopted");
-    if let Some(charge) = item.charge {
-        super::consent::record_paid(ctx, customer, charge, &card).await?;
-    }
-    super::enrol::activate_paid(ctx, item.charge).await?;
-    Ok(OutboxResult::Done)
-}
-
-/// A card's facts from Stripe's PaymentMethod; `None` for anything that is no card.
-pub(super) fn card_of(method: &crate::stripe::payment_methods::PaymentMethod) -> Option<Card> {
-    let card = method.card.as_ref()?;
-    Some(Card {
-        payment_method: method.id.clone(),
-        brand: card.brand.clone().unwrap_or_default(),
-        last4: card.last4.clone().unwrap_or_default(),
-        exp_month: i64::from(card.exp_month.unwrap_or(0)),
-        exp_year: i64::from(card.exp_year.unwrap_or(0)),
-        fingerprint: card.fingerprint.clone(),
-    })
+    Ok(Prepared::Leaves(Box::new(Outgoing { mail, to: None, asks: None })))
 }
 
 /// 5 minutes, 15 minutes, one hour, then every four hours, for two days.
@@ -347,7 +326,7 @@ fn later(ctx: &Ctx, item: &OutboxItem, why: String, maybe_sent: bool, report: &m
     wait(ctx, Duration::from_secs(minutes * 60), why, maybe_sent)
 }
 
-fn wait(ctx: &Ctx, pause: Duration, why: String, maybe_sent: bool) -> OutboxResult {
+pub(super) fn wait(ctx: &Ctx, pause: Duration, why: String, maybe_sent: bool) -> OutboxResult {
     OutboxResult::Later { at: ctx.now().checked_add(pause).unwrap_or(Timestamp::MAX), why, maybe_sent }
 }
 

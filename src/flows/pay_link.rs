@@ -53,6 +53,12 @@ pub fn hash(text: &str) -> String {
     digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// The hash under which a token of this shape would be stored; whatever has another shape was never one.
+pub(super) fn hash_of_token(token: &str) -> Option<String> {
+    let is_one = token.len() == 32 && token.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_one.then(|| hash(token))
+}
+
 /// The address a mail carries for a charge.
 ///
 /// # Errors
@@ -74,10 +80,8 @@ pub async fn for_mail(ctx: &Ctx, claimed: &Claimed) -> Result<String> {
 /// # Errors
 /// [`FlowError::Store`].
 pub async fn find(ctx: &Ctx, token: &str) -> Result<Option<Claimed>> {
-    if token.len() != 32 || !token.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return Ok(None);
-    }
-    match ctx.store.charge_of_link(&hash(token)).await? {
+    let Some(hash) = hash_of_token(token) else { return Ok(None) };
+    match ctx.store.charge_of_link(&hash).await? {
         Some(id) => Ok(ctx.store.find_charge(id).await?),
         None => Ok(None),
     }
@@ -162,7 +166,9 @@ async fn open_new(ctx: &Ctx, claimed: Claimed, lives: Duration) -> Result<Opened
         ctx.store.release_charge(&claimed.charge, None).await?;
         return Ok(Opened::Busy);
     };
-    let body = request(ctx, &claimed, &settlement.charge, expires_at)?;
+    let customer = ctx.store.find_customer(claimed.charge.customer).await?;
+    let locale = customer.as_ref().map(|customer| customer.locale.as_str());
+    let body = request(ctx, &claimed, &settlement.charge, locale, expires_at)?;
     let charge = settlement.charge.clone();
     let key = format!("recurd:{}:{}:{}:session:1", ctx.instance, charge.id, charge.generation);
     let settlement = settlement
@@ -175,7 +181,13 @@ async fn open_new(ctx: &Ctx, claimed: Claimed, lives: Duration) -> Result<Opened
     make(ctx, Claimed { charge, ..claimed }, &key, body).await
 }
 
-fn request(ctx: &Ctx, claimed: &Claimed, charge: &Charge, expires_at: Timestamp) -> Result<String> {
+fn request(
+    ctx: &Ctx,
+    claimed: &Claimed,
+    charge: &Charge,
+    locale: Option<&str>,
+    expires_at: Timestamp,
+) -> Result<String> {
     let (success, cancel) = return_urls(ctx, "paid")?;
     let (instance, id, generation) =
         (ctx.instance.to_string(), charge.id.to_string(), charge.generation.to_string());
@@ -195,7 +207,7 @@ fn request(ctx: &Ctx, claimed: &Claimed, charge: &Charge, expires_at: Timestamp)
             customer: &claimed.stripe_customer,
             success_url: &success,
             cancel_url: cancel.as_deref(),
-            locale: None,
+            locale,
             expires_at: Some(expires_at),
             submit_message: Some(&ctx.config.consent_text),
             metadata: &metadata,

@@ -275,7 +275,7 @@ async fn ghost(ctx: &Ctx, id: &str) -> Result<Applied> {
 async fn refresh_card(ctx: &Ctx, id: &str) -> Result<Applied> {
     let method = ctx.stripe.retrieve_payment_method(id).await?.value;
     let owner = method.customer.as_deref().map(|customer| ctx.instance.customer(customer));
-    let (Some(owner), Some(card)) = (owner, super::notify::card_of(&method)) else {
+    let (Some(owner), Some(card)) = (owner, super::cards::card_of(&method)) else {
         return Ok(Applied::NotOurs);
     };
     match ctx.store.find_customer(owner).await? {

@@ -9,7 +9,8 @@ use crate::billing::decline::Decline;
 use crate::billing::dunning::{Action, Next, Rules};
 use crate::billing::network_rules::{Try, earliest_retry, within_ceilings};
 use crate::billing::retry::RetryPolicy;
-use crate::store::{AttemptUpdate, Claimed, NetworkTry, Settlement};
+use crate::mail::MailName;
+use crate::store::{AttemptUpdate, Claimed, NetworkTry, OutboxInsert, Settlement};
 
 /// How long a charge rests after an event that did not fit its state.
 const REFUSED_REST: std::time::Duration = std::time::Duration::from_secs(60);
@@ -58,7 +59,9 @@ pub(super) async fn decide(
         tracing::warn!(charge.id = %claimed.charge.id, code = decline.reason(), "A decline code is not in the table; it is treated as generic");
     }
     let attempt = attempt_update(claimed, &step.charge, event, trace, now);
+    let receipt = receipt(ctx, &step, now);
     let mut settlement = Settlement::new(claimed, step, now);
+    settlement.outbox.extend(receipt);
     settlement.attempt = attempt;
     settlement.network_try = tried;
     Ok(Ok(settlement))
@@ -86,6 +89,14 @@ fn shadow_of(
     let other = next(&apply(&claimed.charge, event, &Policy { rules, ..*policy }, now).ok()?)?;
     let own = next(step)?;
     (own != other).then(|| format!("would {}; it will {}", words(other), words(own)))
+}
+
+/// The receipt of a payment. After a decline the customer is thanked instead: one mail for one payment.
+fn receipt(ctx: &Ctx, step: &Step, now: Timestamp) -> Option<OutboxInsert> {
+    let charge = &step.charge;
+    let first_try = matches!(charge.state, State::Paid { .. }) && charge.dunning.is_none();
+    let wanted = ctx.config.mail.receipts && first_try;
+    wanted.then(|| OutboxInsert::about(charge, "receipt", MailName::Receipt.as_str(), now))
 }
 
 /// Applies events that begin an attempt, which no history can change.
@@ -145,7 +156,10 @@ pub(super) async fn next_try(ctx: &Ctx, claimed: &Claimed, now: Timestamp) -> Re
     let history = ctx.store.network_tries(fingerprint, &claimed.charge, now).await?;
     let attempts = ctx.store.attempts(claimed.charge.id).await?;
     let last = attempts.iter().rev().find_map(|one| Some((one.decline()?, one.finished_at?)));
-    let same_card = |decline: &Decline| decline.fingerprint.as_ref().is_none_or(|one| one == fingerprint);
+    // Without a card nothing was tried: that says nothing of a card that was saved since.
+    let same_card = |decline: &Decline| {
+        decline.fingerprint.as_ref().is_none_or(|one| one == fingerprint) && !decline.is_of_no_card()
+    };
     match last.filter(|(decline, _)| same_card(decline)) {
         Some((decline, at)) => {
             let declined_at = Timestamp::from_second(at).unwrap_or(now);

@@ -1,7 +1,8 @@
 //! What Stripe and customers reach: the webhook, the pay pages, the return pages, health and metrics.
 //!
-//! A GET never has an effect (mail scanners open links); only the webhook's POST and the pay button's do.
+//! A GET never has an effect (mail scanners open links); only the webhook's POST and those of the two buttons do.
 
+mod card;
 mod language;
 pub mod pages;
 mod pay;
@@ -19,7 +20,6 @@ use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
 use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota, RateLimiter};
 
-use crate::billing::ids::ChargeId;
 use crate::flows::Ctx;
 use crate::mail::Link;
 use pages::{Pages, STRIPE_CHECKOUT_ORIGIN};
@@ -30,7 +30,7 @@ const WEBHOOK_BYTES_MAX: usize = 256 * 1024;
 const FORM_BYTES_MAX: usize = 16 * 1024;
 /// Limit: tokens that exist nowhere, per second. Guessing 128 random bits is hopeless; this keeps it from being a load.
 const MISSES_PER_SEC: NonZeroU32 = NonZeroU32::new(20).unwrap();
-/// Limit: clicks on one charge's button per minute.
+/// Limit: clicks on one charge's or one customer's button per minute.
 const CLICKS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(12).unwrap();
 /// Limit: a request that takes longer is given up.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
@@ -41,7 +41,7 @@ pub struct Http {
     ctx: Ctx,
     pages: Arc<Pages>,
     misses: Arc<DefaultDirectRateLimiter>,
-    clicks: Arc<DefaultKeyedRateLimiter<ChargeId>>,
+    clicks: Arc<DefaultKeyedRateLimiter<uuid::Uuid>>,
 }
 
 /// All routes.
@@ -64,6 +64,7 @@ pub fn router(ctx: Ctx) -> Result<Router, crate::mail::ContextError> {
     Ok(Router::new()
         .route("/webhooks/stripe", webhook)
         .route("/pay/{token}", get(pay::show).post(pay::open))
+        .route("/card/{token}", get(card::show).post(card::open))
         .route("/return/saved", get(returns::saved))
         .route("/return/paid", get(returns::paid))
         .route("/return/canceled", get(returns::canceled))

@@ -17,6 +17,10 @@ use crate::store::{ChargeFilter, Claimed};
 /// Limit: other open charges listed on the page.
 const OTHERS_MAX: i64 = 20;
 
+fn at(token: &str) -> String {
+    format!("/pay/{token}")
+}
+
 pub(super) async fn show(
     State(http): State<Http>,
     language: Language,
@@ -25,7 +29,7 @@ pub(super) async fn show(
     match pay_link::find(&http.ctx, &token).await {
         Ok(Some(claimed)) => page(&http, &language, &claimed).await,
         Ok(None) => miss(&http, &language),
-        Err(error) => unavailable(&http, &language, &token, &error),
+        Err(error) => unavailable(&http, &language, &at(&token), &error),
     }
 }
 
@@ -37,9 +41,9 @@ pub(super) async fn open(
     let claimed = match pay_link::find(&http.ctx, &token).await {
         Ok(Some(claimed)) => claimed,
         Ok(None) => return miss(&http, &language),
-        Err(error) => return unavailable(&http, &language, &token, &error),
+        Err(error) => return unavailable(&http, &language, &at(&token), &error),
     };
-    if http.clicks.check_key(&claimed.charge.id).is_err() {
+    if http.clicks.check_key(&claimed.charge.id.0).is_err() {
         return http.page(StatusCode::TOO_MANY_REQUESTS, http.pages.render_too_many(&language.0));
     }
     // In a task of its own: a browser that goes away must not stop it between two steps.
@@ -51,10 +55,10 @@ pub(super) async fn open(
         {
             Ok(Some(claimed)) => page(&http, &language, &claimed).await,
             Ok(None) => miss(&http, &language),
-            Err(error) => unavailable(&http, &language, &token, &error),
+            Err(error) => unavailable(&http, &language, &at(&token), &error),
         },
-        Ok(Err(error)) => unavailable(&http, &language, &token, &error),
-        Err(error) => unavailable(&http, &language, &token, &error),
+        Ok(Err(error)) => unavailable(&http, &language, &at(&token), &error),
+        Err(error) => unavailable(&http, &language, &at(&token), &error),
     }
 }
 
@@ -63,17 +67,23 @@ pub(super) async fn not_found(State(http): State<Http>, language: Language) -> R
     miss(&http, &language)
 }
 
-fn miss(http: &Http, language: &Language) -> Response {
+pub(super) fn miss(http: &Http, language: &Language) -> Response {
     if http.misses.check().is_err() {
         return http.page(StatusCode::TOO_MANY_REQUESTS, http.pages.render_too_many(&language.0));
     }
     http.page(StatusCode::NOT_FOUND, http.pages.render_not_found(&language.0))
 }
 
-fn unavailable(http: &Http, language: &Language, token: &str, error: &dyn std::fmt::Display) -> Response {
+/// `path`: where to try again.
+pub(super) fn unavailable(
+    http: &Http,
+    language: &Language,
+    path: &str,
+    error: &dyn std::fmt::Display,
+) -> Response {
     let reference = uuid::Uuid::new_v4().simple().to_string();
-    tracing::error!(reference, "A pay page could not be shown: {error}");
-    let page = ErrorPage { path: LocalPath::new(&format!("/pay/{token}")).ok(), reference: Some(reference) };
+    tracing::error!(reference, "A page could not be shown: {error}");
+    let page = ErrorPage { path: LocalPath::new(path).ok(), reference: Some(reference) };
     http.page(StatusCode::SERVICE_UNAVAILABLE, http.pages.render_error(&language.0, &page))
 }
 

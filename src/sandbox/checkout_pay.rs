@@ -123,10 +123,13 @@ fn choose(state: &mut State, session: &str, entry: &CardEntry) -> Result<String,
     if entry.cvc.as_ref().is_some_and(|cvc| !matches!(cvc.len(), 0 | 3 | 4)) {
         return Err("Your card's security code is incomplete.".to_owned());
     }
+    let params = state.sessions.get(session).map(|session| Arc::clone(&session.params));
+    let redisplay = params.and_then(|params| params.owned("payment_method_data/allow_redisplay"));
     let id = payment_methods::insert(state, kind);
     if let Some(card) = state.payment_methods.get_mut(&id) {
         (card.exp_month, card.exp_year) = expiry.unwrap_or((card.exp_month, card.exp_year));
-        card.allow_redisplay = if entry.save { "always" } else { "limited" }.to_owned();
+        let asked = redisplay.unwrap_or_else(|| "limited".to_owned());
+        card.allow_redisplay = if entry.save { "always".to_owned() } else { asked };
         let details = payment_methods::billing_details(&json!({ "email": entry.email, "name": entry.name }));
         card.billing_details = Arc::new(details);
     }

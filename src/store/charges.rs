@@ -3,10 +3,11 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::outbox::OutboxInsert;
 use super::rows::{ChargeRow, ChargeUpdate, parts, select_charges};
 use super::sql::{Sql, batch, in_tx, on_db};
 use super::{Result, Store};
-use crate::billing::charge::{Charge, Work};
+use crate::billing::charge::{Charge, State, Work};
 use crate::billing::ids::{ChargeId, CustomerId, SubscriptionId};
 use crate::billing::subscription::SubscriptionState;
 
@@ -67,6 +68,15 @@ pub struct NewCharge {
     pub revision: u32,
     /// Text for the card statement.
     pub statement_suffix: Option<String>,
+}
+
+impl NewCharge {
+    /// A charge that begins with a question is one the operator must hear of.
+    pub(super) fn question(&self, now: Timestamp) -> Option<OutboxInsert> {
+        let State::NeedsReview { why, .. } = &self.charge.state else { return None };
+        let text = format!("charge {} needs a person: {why}", self.charge.id);
+        Some(OutboxInsert::alarm(self.charge.id.to_string(), "review-0", text, now))
+    }
 }
 
 /// Which charges to list.

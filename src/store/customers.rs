@@ -123,6 +123,7 @@ macro_rules! select_customers {
         )
     };
 }
+pub(super) use select_customers;
 
 batch! {
     UPSERT = "INSERT INTO customer (id, stripe_customer, email, name, locale, time_zone, created_at) \

@@ -71,13 +71,13 @@ macro_rules! select_enrolments {
 }
 
 impl Store {
-    /// Writes an enrolment down before Stripe hears of it.
+    /// Writes an enrolment down before Stripe hears of it; one that is there already is left alone.
     ///
     /// # Errors
     /// [`super::StoreError::Database`].
     pub async fn add_enrolment(&self, new: &NewEnrolment, now: Timestamp) -> Result<()> {
         const ADD: &str = "INSERT INTO enrolment (id, customer_id, subscription_id, charge_id, state, idempotency_key, body, consent_text, \
-            created_at) VALUES ($1, $2, $3, $4, 'opening', $5, $6, $7, $8)";
+            created_at) VALUES ($1, $2, $3, $4, 'opening', $5, $6, $7, $8) ON CONFLICT (id) DO NOTHING";
         on_db!(self, db => {
             sqlx::query(ADD)
                 .bind(new.id.to_string())
@@ -94,7 +94,7 @@ impl Store {
         Ok(())
     }
 
-    /// Records the Session that Stripe made.
+    /// Records the Session that Stripe made. Returns whether the enrolment still waited for it.
     ///
     /// # Errors
     /// [`super::StoreError::Database`].
@@ -104,13 +104,20 @@ impl Store {
         session: &str,
         url: Option<&str>,
         expires_at: Option<i64>,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         const OPENED: &str = "UPDATE enrolment SET state = 'open', session_id = $2, url = $3, expires_at = $4 WHERE id = $1 \
             AND state IN ('opening', 'open')";
-        on_db!(self, db => {
-            sqlx::query(OPENED).bind(id.to_string()).bind(session).bind(url).bind(expires_at).execute(db).await?;
+        let rows = on_db!(self, db => {
+            sqlx::query(OPENED)
+                .bind(id.to_string())
+                .bind(session)
+                .bind(url)
+                .bind(expires_at)
+                .execute(db)
+                .await?
+                .rows_affected()
         });
-        Ok(())
+        Ok(rows == 1)
     }
 
     /// Ends an enrolment. Returns whether it was still open.
@@ -141,6 +148,28 @@ impl Store {
     pub async fn find_enrolment(&self, id: &str) -> Result<Option<Enrolment>> {
         const FIND: &str = select_enrolments!("WHERE id = $1");
         Ok(on_db!(self, db => sqlx::query_as(FIND).bind(id).fetch_optional(db).await?))
+    }
+
+    /// The newest page of a customer's that only saves a card and that nobody has finished.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Database`].
+    pub async fn open_card_page(&self, customer: CustomerId) -> Result<Option<Enrolment>> {
+        const FIND: &str = select_enrolments!(
+            "WHERE customer_id = $1 AND subscription_id IS NULL AND charge_id IS NULL AND state IN ('opening', 'open') \
+             ORDER BY created_at DESC, id LIMIT 1"
+        );
+        Ok(on_db!(self, db => sqlx::query_as(FIND).bind(customer.to_string()).fetch_optional(db).await?))
+    }
+
+    /// How many pages a customer has had that are over.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Database`].
+    pub async fn count_finished_pages(&self, customer: CustomerId) -> Result<i64> {
+        const COUNT: &str =
+            "SELECT COUNT(*) FROM enrolment WHERE customer_id = $1 AND state IN ('complete', 'expired')";
+        Ok(on_db!(self, db => sqlx::query_scalar(COUNT).bind(customer.to_string()).fetch_one(db).await?))
     }
 
     /// Enrolments that nobody has finished, opened before an instant, oldest first.

@@ -166,7 +166,7 @@ impl Store {
     /// [`super::StoreError::Database`].
     pub async fn wakes(&self) -> Result<Vec<Wake>> {
         const WAKES: &str = "SELECT wake_for AS job, MIN(wake_at) AS at FROM charge WHERE wake_at IS NOT NULL GROUP BY wake_for \
-            UNION ALL SELECT 'materialize', next_due_at FROM (SELECT MIN(next_due_at) AS next_due_at FROM subscription \
+            UNION ALL SELECT 'materialize', next_due_at FROM (SELECT MIN(next_due_at - ahead_secs) AS next_due_at FROM subscription \
             WHERE state = 'active' AND next_due_at IS NOT NULL) WHERE next_due_at IS NOT NULL \
             UNION ALL SELECT 'notify', at FROM (SELECT MIN(wake_at) AS at FROM outbox WHERE state = 'pending') WHERE at IS NOT NULL \
             UNION ALL SELECT 'receive', at FROM (SELECT MIN(wake_at) AS at FROM webhook_event WHERE state = 'pending') WHERE at IS NOT NULL \

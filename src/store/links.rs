@@ -1,11 +1,11 @@
-//! Pay links (only the hash of a token is kept) and the Checkout Sessions behind them.
+//! Pay links and card links (only the hash of a token is kept) and the Checkout Sessions behind them.
 
 use jiff::Timestamp;
 use sqlx::FromRow;
 
 use super::sql::on_db;
 use super::{Result, Store};
-use crate::billing::ids::ChargeId;
+use crate::billing::ids::{ChargeId, CustomerId};
 
 /// A living Checkout Session of a charge, with the request that makes it.
 #[derive(Clone, Debug, FromRow)]
@@ -48,6 +48,29 @@ impl Store {
         let id: Option<String> =
             on_db!(self, db => sqlx::query_scalar(FIND).bind(token_hash).fetch_optional(db).await?);
         Ok(id.and_then(|id| id.parse().ok()))
+    }
+
+    /// Remembers a card link by the SHA-256 of its token.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Database`].
+    pub async fn add_card_link(&self, token_hash: &str, customer: CustomerId, now: Timestamp) -> Result<()> {
+        const ADD: &str = "INSERT INTO card_link (token_hash, customer_id, created_at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
+        on_db!(self, db => {
+            sqlx::query(ADD).bind(token_hash).bind(customer.to_string()).bind(now.as_second()).execute(db).await?;
+        });
+        Ok(())
+    }
+
+    /// The customer behind a card link.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Database`].
+    pub async fn customer_of_link(&self, token_hash: &str) -> Result<Option<CustomerId>> {
+        const FIND: &str = "SELECT customer_id FROM card_link WHERE token_hash = $1";
+        let id: Option<String> =
+            on_db!(self, db => sqlx::query_scalar(FIND).bind(token_hash).fetch_optional(db).await?);
+        Ok(id.and_then(|id| id.parse().ok()).map(CustomerId))
     }
 
     /// The living collector of a charge, as stored.

@@ -21,6 +21,8 @@ pub enum OutboxKind {
     Alarm,
     /// Make the card the customer paid with the default.
     AdoptCard,
+    /// Try a card that was just saved on an open charge.
+    TryCard,
 }
 
 impl OutboxKind {
@@ -29,11 +31,14 @@ impl OutboxKind {
             Self::Mail => "mail",
             Self::Alarm => "alarm",
             Self::AdoptCard => "adopt_card",
+            Self::TryCard => "try_card",
         }
     }
 
     fn parse(word: &str) -> Option<Self> {
-        [Self::Mail, Self::Alarm, Self::AdoptCard].into_iter().find(|kind| kind.as_str() == word)
+        [Self::Mail, Self::Alarm, Self::AdoptCard, Self::TryCard]
+            .into_iter()
+            .find(|kind| kind.as_str() == word)
     }
 }
 
@@ -76,6 +81,30 @@ impl OutboxInsert {
             payload,
             wake_at: now.as_second(),
         })
+    }
+
+    /// A mail about a charge that no change of it causes.
+    #[must_use]
+    pub fn about(charge: &Charge, step: &str, template: &str, now: Timestamp) -> Self {
+        let mail = Self::mail(charge.id.to_string(), step, charge.customer, template, String::new(), now);
+        Self { charge_id: Some(charge.id), ..mail }
+    }
+
+    /// A card that was just saved is to be tried on an open charge.
+    #[must_use]
+    pub fn try_card(charge: &Charge, payment_method: &str, now: Timestamp) -> Self {
+        let (subject, step) = (charge.id.to_string(), format!("try-{payment_method}"));
+        Self {
+            id: outbox_id(&subject, &step),
+            subject,
+            step,
+            kind: OutboxKind::TryCard.as_str(),
+            charge_id: Some(charge.id),
+            customer_id: Some(charge.customer),
+            template: None,
+            payload: payment_method.to_owned(),
+            wake_at: now.as_second(),
+        }
     }
 
     /// A mail that belongs to something other than a charge (an enrolment).

@@ -11,7 +11,6 @@ use super::rows::{damaged, small};
 use super::sql::{batch, in_tx, on_db};
 use super::{Result, Store};
 use crate::billing::apply::Effect;
-use crate::billing::charge::State;
 use crate::billing::ids::{CustomerId, SubscriptionId};
 use crate::billing::ladder::Finally;
 use crate::billing::subscription::{Frozen, SubscriptionState};
@@ -102,6 +101,8 @@ pub struct NewSubscription {
     pub frozen: Frozen,
     /// When period 0 falls due.
     pub first_due_at: Timestamp,
+    /// How long before it falls due a period becomes a charge, in seconds.
+    pub ahead_secs: i64,
 }
 
 /// A subscription whose period has come.
@@ -120,6 +121,8 @@ pub struct Materialized {
     pub was_index: u32,
     /// The charges for the reached periods.
     pub charges: Vec<NewCharge>,
+    /// The mails that tell of them first.
+    pub notices: Vec<OutboxInsert>,
     /// The first index without a charge.
     pub next_index: u32,
     /// When that one falls due; `None` completes the subscription.
@@ -138,10 +141,10 @@ macro_rules! select_subscriptions {
 
 batch! {
     INSERT = "INSERT INTO subscription (id, customer_id, plan, revision, quantity, state, anchor_date, time_of_day_secs, time_zone, \
-        next_due_at, created_at) SELECT r.id, r.customer_id, r.plan, r.revision, r.quantity, r.state, r.anchor_date, \
-        r.time_of_day_secs, r.time_zone, r.next_due_at, r.created_at FROM",
+        next_due_at, ahead_secs, created_at) SELECT r.id, r.customer_id, r.plan, r.revision, r.quantity, r.state, r.anchor_date, \
+        r.time_of_day_secs, r.time_zone, r.next_due_at, r.ahead_secs, r.created_at FROM",
     (id TEXT, customer_id TEXT, plan TEXT, revision BIGINT, quantity BIGINT, state TEXT, anchor_date TEXT,
-     time_of_day_secs BIGINT, time_zone TEXT, next_due_at BIGINT, created_at BIGINT),
+     time_of_day_secs BIGINT, time_zone TEXT, next_due_at BIGINT, ahead_secs BIGINT, created_at BIGINT),
     "WHERE 1 = 1 ON CONFLICT (id) DO NOTHING"
 }
 batch! {
@@ -165,6 +168,7 @@ struct InsertRow<'a> {
     time_of_day_secs: i64,
     time_zone: &'a str,
     next_due_at: i64,
+    ahead_secs: i64,
     created_at: i64,
 }
 
@@ -213,6 +217,7 @@ impl Store {
                 time_of_day_secs: secs_of_day(one.frozen.time),
                 time_zone: &one.frozen.zone,
                 next_due_at: one.first_due_at.as_second(),
+                ahead_secs: one.ahead_secs,
                 created_at: now.as_second(),
             })
             .collect();
@@ -226,7 +231,8 @@ impl Store {
     /// [`super::StoreError::Database`].
     pub async fn due_subscriptions(&self, now: Timestamp, limit: usize) -> Result<Vec<DueSubscription>> {
         const DUE: &str = select_subscriptions!(
-            "WHERE state = 'active' AND next_due_at IS NOT NULL AND next_due_at <= $1 ORDER BY next_due_at LIMIT CAST($2 AS BIGINT)"
+            "WHERE state = 'active' AND next_due_at IS NOT NULL AND next_due_at - ahead_secs <= $1 \
+             ORDER BY next_due_at - ahead_secs LIMIT CAST($2 AS BIGINT)"
         );
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let mut rows: Vec<Subscription> =
@@ -242,7 +248,8 @@ impl Store {
     /// # Errors
     /// [`super::StoreError::Database`].
     pub async fn count_due_subscriptions(&self, now: Timestamp) -> Result<i64> {
-        const COUNT: &str = "SELECT COUNT(*) FROM subscription WHERE state = 'active' AND next_due_at IS NOT NULL AND next_due_at <= $1";
+        const COUNT: &str = "SELECT COUNT(*) FROM subscription WHERE state = 'active' AND next_due_at IS NOT NULL \
+            AND next_due_at - ahead_secs <= $1";
         Ok(on_db!(self, db => sqlx::query_scalar(COUNT).bind(now.as_second()).fetch_one(db).await?))
     }
 
@@ -273,16 +280,16 @@ impl Store {
         let inserted = in_tx!(self, tx => {
             let won: Vec<String> = sqlx::query_scalar(advance).bind(&advances).fetch_all(&mut *tx).await?;
             let won: std::collections::HashSet<String> = won.into_iter().collect();
-            let charges: Vec<NewCharge> = batch
-                .iter()
-                .filter(|one| won.contains(&one.id.to_string()))
-                .flat_map(|one| one.charges.iter().cloned())
-                .collect();
+            let won: Vec<&Materialized> = batch.iter().filter(|one| won.contains(&one.id.to_string())).collect();
+            let charges: Vec<NewCharge> = won.iter().flat_map(|one| one.charges.iter().cloned()).collect();
             let rows = insert_rows(&charges, now);
             let inserted = sqlx::query(insert).bind(&rows).execute(&mut *tx).await?.rows_affected();
-            let alarms: Vec<OutboxInsert> = charges.iter().filter_map(|new| needs_a_person(new, now)).collect();
-            if !alarms.is_empty() && !mutant!(AskedInSilence) {
-                sqlx::query(promise).bind(json(&alarms)).execute(tx).await?;
+            let mut promises: Vec<OutboxInsert> = won.iter().flat_map(|one| one.notices.iter().cloned()).collect();
+            if !mutant!(AskedInSilence) {
+                promises.extend(charges.iter().filter_map(|new| new.question(now)));
+            }
+            if !promises.is_empty() {
+                sqlx::query(promise).bind(json(&promises)).execute(tx).await?;
             }
             inserted
         });
@@ -369,13 +376,6 @@ impl Store {
         });
         Ok(changed == 1)
     }
-}
-
-/// A charge that begins with a question is one the operator must hear of.
-fn needs_a_person(new: &NewCharge, now: Timestamp) -> Option<OutboxInsert> {
-    let State::NeedsReview { why, .. } = &new.charge.state else { return None };
-    let text = format!("charge {} needs a person: {why}", new.charge.id);
-    Some(OutboxInsert::alarm(new.charge.id.to_string(), "review-0", text, now))
 }
 
 fn secs_of_day(time: Time) -> i64 {

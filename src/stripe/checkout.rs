@@ -131,7 +131,7 @@ pub struct SessionPage<'a> {
     pub success_url: &'a str,
     /// Where the back button leads; going back does not end the session.
     pub cancel_url: Option<&'a str>,
-    /// A language tag; the browser's language if left out.
+    /// The customer's language tag; the browser's language if left out, or if Stripe's page does not speak it.
     pub locale: Option<&'a str>,
     /// 30 minutes to 24 hours from now; 24 hours if left out.
     pub expires_at: Option<Timestamp>,
@@ -151,11 +151,30 @@ impl SessionPage<'_> {
             .text("wallet_options[link][display]", "never")
             .text("success_url", self.success_url)
             .maybe("cancel_url", self.cancel_url)
-            .maybe("locale", self.locale)
+            .maybe("locale", self.locale.and_then(page_locale))
+            // What Checkout would write by itself is not documented. Cards saved here are charged by the merchant and offered
+            // again on the merchant's own pages, to which their holder agreed; nowhere else.
+            .text("payment_method_data[allow_redisplay]", "limited")
             .instant("expires_at", self.expires_at)
             .maybe(SUBMIT_MESSAGE, self.submit_message)
             .metadata("metadata", self.metadata)
     }
+}
+
+/// The languages of Stripe's page. <https://docs.stripe.com/api/checkout/sessions/create#create_checkout_session-locale>
+const LOCALES: [&str; 41] = [
+    "bg", "cs", "da", "de", "el", "en", "en-GB", "es", "es-419", "et", "fi", "fil", "fr", "fr-CA", "hr",
+    "hu", "id", "it", "ja", "ko", "lt", "lv", "ms", "mt", "nb", "nl", "pl", "pt", "pt-BR", "ro", "ru", "sk",
+    "sl", "sv", "th", "tr", "vi", "zh", "zh-HK", "zh-TW", "auto",
+];
+
+/// The language of Stripe's page that is nearest to a language tag (`de-AT`: `de`); `None`: it has none like it.
+#[must_use]
+pub fn page_locale(tag: &str) -> Option<&'static str> {
+    let tag = tag.replace('_', "-");
+    let language = tag.split('-').next().unwrap_or_default();
+    let wanted = |name: &str| LOCALES.into_iter().find(|one| one.eq_ignore_ascii_case(name));
+    wanted(&tag).or_else(|| wanted(language))
 }
 
 /// The body of a page that saves a card for charges without its holder.

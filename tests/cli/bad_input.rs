@@ -238,7 +238,7 @@ fn names_that_do_not_exist_are_refused() {
     shop.import(&sandbox, &customers(1, "pm_card_visa"));
     let before = shop.database.everything();
     let add = ["subscriptions", "add", "--customer", "cus_cli0", "--plan", "gold"];
-    refused(&shop.recurd(&add), 2, &["\"gold\"", "there are: basic, club, pro, sofa, tokyo"]);
+    refused(&shop.recurd(&add), 2, &["\"gold\"", "there are: basic, club, patron, pro, sofa, tokyo"]);
     refused(&shop.recurd(&["explain", "ch_1"]), 2, &["no charge \"ch_1\""]);
     refused(&shop.recurd(&["customers", "show", "nobody"]), 2, &["no customer \"nobody\""]);
     refused(&shop.recurd(&["subscriptions", "pause", "zzz"]), 2, &["no subscription \"zzz\""]);

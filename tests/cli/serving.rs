@@ -156,6 +156,45 @@ fn addresses_that_lead_nowhere_get_one_page_and_no_effect() {
     }
 }
 
+#[test]
+fn a_card_link_from_the_command_line_leads_to_stripes_page() {
+    let sandbox = Sandbox::start();
+    let shop = Shop::new(&sandbox).set("HTTP__PUBLIC_URL", "https://pay.example.com");
+    shop.import(&sandbox, &customers(1, "pm_card_visa"));
+    let customer = shop.done(&["customers", "list", "--json"]).json()[0]["id"].as_str().unwrap().to_owned();
+    let printed = shop.done(&["customers", "card-link", &customer]).out;
+    let told = shop.done(&["customers", "card-link", &customer, "--json"]).json();
+    assert_eq!(told["customer"]["id"], customer.as_str());
+    let served = Served::start(&shop);
+    for url in [printed.trim(), told["url"].as_str().unwrap()] {
+        let (_, token) = url.split_once("/card/").unwrap_or_else(|| panic!("no card link: {url}"));
+        let page = http::get(&format!("{}/card/{token}", served.url));
+        assert!(page.status == 200 && page.body.contains("Save a card for Example Shop"), "{}", page.body);
+        let policy = page.header("content-security-policy").unwrap();
+        assert!(policy.starts_with("default-src 'none'; style-src 'sha256-"), "{policy}");
+        for (name, value) in [
+            ("referrer-policy", "no-referrer"),
+            ("cache-control", "no-store"),
+            ("x-robots-tag", "noindex, nofollow"),
+        ] {
+            assert_eq!(page.header(name), Some(value), "{name}");
+        }
+        assert_eq!(
+            rows(&sandbox.books(), "sessions").len(),
+            usize::from(url != printed.trim()),
+            "a GET opens nothing"
+        );
+        let click = http::post(&format!("{}/card/{token}", served.url), "");
+        let page = click.header("location").unwrap_or_default();
+        assert!(click.status == 303 && page.starts_with(&format!("{}/c/pay/cs_", sandbox.url)), "{page}");
+    }
+    assert_eq!(rows(&sandbox.books(), "sessions").len(), 1, "both links lead to one page");
+    let token = printed.trim().rsplit('/').next().unwrap();
+    let clicks = || http::post(&format!("{}/card/{token}", served.url), "").status;
+    assert!((0..30).any(|_| clicks() == 429), "nobody counts the clicks");
+    assert_eq!(shop.recurd(&["customers", "card-link", "nobody"]).code, Some(2));
+}
+
 /// A daemon that collects every second, and a payment whose answer takes its time.
 fn in_flight(sandbox: &Sandbox, late: &str) -> (Shop, Served) {
     let shop = Shop::new(sandbox)

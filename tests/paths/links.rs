@@ -5,8 +5,9 @@ use std::time::Duration;
 use recurd::billing::charge::State;
 use recurd::clock::Clock;
 use recurd::flows::manage::{self, ChargeCommand};
-use recurd::flows::reconcile;
-use recurd::sandbox::PageStep;
+use recurd::flows::{enrol, reconcile};
+use recurd::sandbox::{PageStep, Request};
+use serde_json::json;
 
 use crate::web::Web;
 use crate::{DUE, Scene};
@@ -190,11 +191,19 @@ async fn two_open_charges_have_a_link_each_and_know_of_each_other() {
     assert!(scene.customer_mails()[1].text.contains("€18.00"), "{}", scene.customer_mails()[1].text);
     let second = scene.token();
     let web = Web::open(&scene).await;
-    for token in [&first, &second] {
-        let session = web.click(token).await.session();
+    let page = web.look(&first).await;
+    assert!(
+        page.text.contains("from the same card"),
+        "what becomes of the other is said before: {}",
+        page.text
+    );
+    // Both pages are open at the same time: neither card is tried on what the other page collects.
+    let sessions = [web.click(&first).await.session(), web.click(&second).await.session()];
+    for session in sessions {
         scene.world.sandbox.complete_session(&session, "pm_card_mastercard").unwrap();
-        scene.hours(1).await;
+        scene.tick().await;
     }
+    scene.hours(1).await;
     assert_eq!(scene.states().await, ["paid", "paid"]);
     assert_eq!(scene.times_collected(), 2);
     scene.agree().await;
@@ -376,4 +385,30 @@ async fn what_a_customer_tries_on_a_page_counts_for_the_next_retry() {
         assert_eq!(scene.tries().len(), 4, "the ladder went on: {:?}", scene.story());
         scene.agree().await;
     }
+}
+
+#[tokio::test]
+async fn stripes_pages_speak_the_customers_language_and_offer_the_saved_card() {
+    let (scene, ann) = Scene::scripted("insufficient_funds, ok").await;
+    scene.execute("UPDATE customer SET locale = 'de-AT'").await;
+    scene.due().await;
+    let web = Web::open(&scene).await;
+    let ctx = &scene.world.ctx;
+    let customer = ctx.store.find_customer(ann.customer).await.unwrap().unwrap();
+    let saving = crate::scene::session_in(&enrol::open(ctx, &customer, None).await.unwrap());
+    let paying = web.click(&scene.token()).await.session();
+    let ask = |path: String| scene.world.sandbox.handle(&Request::get(path)).response().unwrap().value();
+    for id in [&saving, &paying] {
+        let session = ask(format!("/v1/checkout/sessions/{id}"));
+        assert_eq!((&session["locale"], &session["payment_method_types"]), (&"de".into(), &json!(["card"])));
+        assert!(
+            session["custom_text"]["submit"]["message"].as_str().unwrap().starts_with("I allow"),
+            "{session}"
+        );
+    }
+    let offered = ask(format!("/v1/checkout/sessions/{paying}"))["saved_payment_method_options"].clone();
+    assert_eq!(offered["allow_redisplay_filters"], json!(["always", "limited", "unspecified"]));
+    scene.world.sandbox.complete_session(&saving, "pm_card_mastercard").unwrap();
+    let cards = ask(format!("/v1/customers/{}/payment_methods?type=card", ann.stripe_customer));
+    assert_eq!(cards["data"][0]["allow_redisplay"], "limited", "offered on the merchant's pages: {cards}");
 }

@@ -1,6 +1,6 @@
 //! Mails: exactly one for each reason, whatever the mail server does; none that is no longer true.
 
-use recurd::flows::Job;
+use recurd::flows::{Job, manage};
 use recurd::mail::Fault;
 
 use crate::web::Web;
@@ -70,12 +70,50 @@ async fn a_mail_whose_sender_dies_again_and_again_arrives_twice_at_most() {
 
 #[tokio::test]
 async fn an_address_that_takes_no_mail_is_tried_once_and_told_to_the_operator() {
-    let (scene, _) = Scene::scripted("expired_card").await;
+    let (scene, ann) = Scene::scripted("expired_card").await;
     scene.mails.fail_next(Fault::Permanent);
     let report = scene.days(16).await;
     assert!(scene.letters().is_empty(), "{:?}", scene.letters());
     assert!(report.problems.iter().any(|problem| problem.contains("takes no mail")), "{:?}", report.problems);
-    assert_eq!(scene.states().await, ["uncollectible"], "the ladder goes its way");
+    assert_eq!(scene.states().await, ["needs_review"], "the ladder goes its way, but ends nothing");
+    assert_eq!(scene.subscription_state(&ann).await, "active");
+    let alarms = scene.alarms();
+    assert!(alarms.len() == 1 && alarms[0].contains("accepted no notice"), "{alarms:?}");
+    manage::cancel(&scene.world.ctx, ann.subscription, "test", "told by telephone").await.unwrap();
+    scene.tick().await;
+    assert_eq!(scene.states().await, ["canceled"], "a person can end it");
+}
+
+#[tokio::test]
+async fn a_subscription_ends_only_after_the_time_that_its_last_notice_gave() {
+    let (scene, ann) = Scene::scripted("expired_card").await;
+    scene.until("2026-01-17T09:00:00Z", std::time::Duration::from_secs(3600)).await;
+    scene.mails.fail_always(Some(Fault::Temporary));
+    scene.days(1).await;
+    scene.mails.fail_always(None);
+    scene.until("2026-01-20T12:00:00Z", std::time::Duration::from_secs(3600)).await;
+    assert_eq!(scene.letters().last().unwrap(), "last notice");
+    assert_eq!(
+        scene.subscription_state(&ann).await,
+        "active",
+        "three days from the notice on, not from its step"
+    );
+    let told = scene.customer_mails().last().unwrap().date;
+    scene.days(2).await;
+    assert_eq!((scene.subscription_state(&ann).await.as_str(), scene.letters().len()), ("canceled", 4));
+    let ended = scene.customer_mails().last().unwrap().date;
+    assert!(ended.duration_since(told).as_secs() >= 3 * 86_400, "{:?}", scene.story());
+}
+
+#[tokio::test]
+async fn while_the_mail_server_is_down_no_subscription_ends() {
+    let (scene, ann) = Scene::scripted("expired_card").await;
+    scene.mails.fail_always(Some(Fault::Temporary));
+    scene.days(30).await;
+    assert_eq!(
+        (scene.states().await, scene.subscription_state(&ann).await.as_str()),
+        (vec!["needs_review"], "active")
+    );
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! The paths through the flows: one story each, with the real flows, a real database and a stateful Stripe under one
 //! clock that is moved by hand. What counts is what the outside saw: Stripe's books and the mailbox.
 
+mod card_links;
 mod collecting;
 mod declines;
 mod disputes;
@@ -9,6 +10,7 @@ mod faults;
 mod ladder;
 mod links;
 mod mails;
+mod notices;
 mod operators;
 mod scene;
 mod web;

@@ -421,6 +421,10 @@ fn in_short(mail: &Mail) -> String {
         ("has ended", "subscription ended"),
         ("is paused", "subscription paused"),
         ("was not made", "given up"),
+        ("Your next payment", "notice"),
+        ("expires soon", "card expires soon"),
+        ("about to expire", "card about to expire"),
+        ("Your receipt", "receipt"),
     ];
     let kind = kinds.into_iter().find(|(words, _)| subject.contains(words));
     kind.map_or(subject, |(_, kind)| kind).to_owned()

@@ -149,19 +149,49 @@ on_both! {
             consent_text: "I agree".into(),
         };
         db.store.add_enrolment(&new, at(5)).await.unwrap();
-        assert!(db.store.add_enrolment(&new, at(5)).await.is_err());
+        let again = NewEnrolment { body: "other".into(), ..new.clone() };
+        db.store.add_enrolment(&again, at(6)).await.unwrap();
+        assert_eq!(db.number("SELECT COUNT(*) FROM enrolment").await, 1, "the same again is left alone");
         assert!(db.store.open_enrolments(at(4), 10).await.unwrap().is_empty());
         assert_eq!(db.store.open_enrolments(at(5), 10).await.unwrap()[0].state, "opening");
-        db.store.enrolment_opened(id, "cs_1", Some("https://card"), Some(99)).await.unwrap();
+        assert!(db.store.enrolment_opened(id, "cs_1", Some("https://card"), Some(99)).await.unwrap());
         let open = db.store.enrolment_of_session("cs_1").await.unwrap().unwrap();
         assert_eq!((open.id.clone(), open.state.as_str(), open.expires_at), (id.to_string(), "open", Some(99)));
         assert_eq!((open.body.as_str(), open.consent_text.as_str()), ("body", "I agree"));
         assert!(db.store.finish_enrolment(&open.id, "complete", at(9)).await.unwrap());
         assert!(!db.store.finish_enrolment(&open.id, "expired", at(10)).await.unwrap());
-        db.store.enrolment_opened(id, "cs_2", None, None).await.unwrap();
+        assert!(!db.store.enrolment_opened(id, "cs_2", None, None).await.unwrap());
         let done = db.store.find_enrolment(&open.id).await.unwrap().unwrap();
         assert_eq!((done.state.as_str(), done.session_id.as_deref(), done.completed_at), ("complete", Some("cs_1"), Some(9)));
         assert!(db.store.open_enrolments(at(99), 10).await.unwrap().is_empty());
+    }
+
+    async fn a_card_link_leads_to_its_customer_and_a_page_is_found_until_it_is_over(db: Db) {
+        add_customers(&db.store, 0..2).await;
+        db.store.add_card_link("hash", customer_id(1), at(0)).await.unwrap();
+        assert_eq!(db.store.customer_of_link("hash").await.unwrap(), Some(customer_id(1)));
+        assert_eq!(db.store.customer_of_link("other").await.unwrap(), None);
+        assert_eq!(db.store.charge_of_link("hash").await.unwrap(), None, "a card link pays nothing");
+        let page = |id: u128, customer, key: &str| NewEnrolment {
+            id: Uuid::from_u128(id),
+            customer: customer_id(customer),
+            subscription: None,
+            charge: None,
+            key: key.into(),
+            body: key.into(),
+            consent_text: "I agree".into(),
+        };
+        db.store.add_enrolment(&page(1, 0, "other"), at(9)).await.unwrap();
+        db.store.add_enrolment(&page(2, 1, "older"), at(1)).await.unwrap();
+        db.store.add_enrolment(&page(3, 1, "newer"), at(2)).await.unwrap();
+        let open = || async { db.store.open_card_page(customer_id(1)).await.unwrap().map(|one| one.body) };
+        let over = || async { db.store.count_finished_pages(customer_id(1)).await.unwrap() };
+        assert_eq!((open().await.as_deref(), over().await), (Some("newer"), 0));
+        for (id, state) in [(3, "complete"), (2, "expired")] {
+            let id = Uuid::from_u128(id).to_string();
+            assert!(db.store.finish_enrolment(&id, state, at(5)).await.unwrap());
+        }
+        assert_eq!((open().await, over().await), (None, 2));
     }
 
     async fn a_detached_card_is_forgotten_and_a_held_customer_says_why(db: Db) {

@@ -20,6 +20,7 @@ fn reached(number: u32, index: u32) -> Materialized {
         id,
         was_index: index,
         charges: vec![new_charge(charge)],
+        notices: Vec::new(),
         next_index: index + 1,
         next_due_at: Some(at(due + 1000)),
     }

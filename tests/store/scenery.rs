@@ -50,6 +50,7 @@ pub(crate) fn terms() -> Terms {
         catch_up: CatchUp::Latest,
         window: Window::default(),
         statement_suffix: None,
+        notice_secs: 0,
     }
 }
 
@@ -87,6 +88,7 @@ pub(crate) async fn add_subscriptions(store: &Store, numbers: std::ops::Range<u3
                 zone: "Europe/Berlin".into(),
             },
             first_due_at: at(1000),
+            ahead_secs: 0,
         })
         .collect();
     store.add_subscriptions(&new, at(0)).await.unwrap();

@@ -84,9 +84,11 @@ pub struct OtherCharge {
     pub path: Option<LocalPath>,
 }
 
-/// The page behind the link of a `save_card` mail.
+/// The page behind a card link.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SaveCardPage {
+    /// What is past due: collected from the new card at once.
+    pub open: Vec<ChargeLine>,
     /// What the card will be charged for.
     pub charges: Vec<ChargeLine>,
     /// What the customer agrees to by going on, as it is put on record.

@@ -105,3 +105,14 @@ fn an_alarm_is_plain_text() {
     assert!(message.contains("Content-Type: text/plain; charset=utf-8\r\n"), "{message}");
     assert!(message.contains("Subject: [recurd acme-production] Stripe refuses our key\r\n"), "{message}");
 }
+
+#[test]
+fn no_mail_to_a_customer_offers_to_leave_a_list() {
+    for (name, number, letter) in preview::letters(&templates(), "en").unwrap() {
+        let mut mail = mail_to(Some("Jane"), "jane@customer.example");
+        mail.text.clone_from(&letter.text);
+        mail.html.clone_from(&letter.html);
+        let bytes = String::from_utf8(mail.to_bytes().unwrap()).unwrap().to_lowercase();
+        assert!(!bytes.contains("list-unsubscribe"), "{name} {number}: it is owed to the customer");
+    }
+}

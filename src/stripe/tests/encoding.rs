@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::script::{Script, answer, intent};
 use crate::billing::money::Money;
-use crate::stripe::checkout::{CreatePaymentSession, CreateSetupSession, SessionPage};
+use crate::stripe::checkout::{CreatePaymentSession, CreateSetupSession, SessionPage, page_locale};
 use crate::stripe::customers::CustomerFields;
 use crate::stripe::payment_intents::{CancelReason, ConfirmOffSession, CreateOffSession};
 use crate::stripe::payment_methods::AttachPaymentMethod;
@@ -71,11 +71,29 @@ fn a_page_that_saves_a_card() {
         session.encode(),
         "mode=setup&customer=cus_1&payment_method_types[]=card&wallet_options[link][display]=never\
          &success_url=https%3A%2F%2Fm.example%2Fdone%3Fs%3D%7BCHECKOUT_SESSION_ID%7D\
-         &cancel_url=https%3A%2F%2Fm.example%2Fback&locale=de&expires_at=1767229200\
+         &cancel_url=https%3A%2F%2Fm.example%2Fback&locale=de&payment_method_data[allow_redisplay]=limited&expires_at=1767229200\
          &custom_text[submit][message]=We+charge+29+%E2%82%AC+a+month.\
          &metadata[recurd_instance]=i-1&metadata[recurd_charge]=c-1&consent_collection[terms_of_service]=required\
          &setup_intent_data[metadata][recurd_instance]=i-1&setup_intent_data[metadata][recurd_charge]=c-1"
     );
+}
+
+#[test]
+fn a_page_speaks_the_nearest_language_it_has() {
+    for (tag, locale) in [
+        ("de", Some("de")),
+        ("de-AT", Some("de")),
+        ("en_gb", Some("en-GB")),
+        ("pt-BR", Some("pt-BR")),
+        ("zh-Hant-TW", Some("zh")),
+        ("eo", None),
+        ("", None),
+    ] {
+        assert_eq!(page_locale(tag), locale, "{tag}");
+        let page = SessionPage { locale: Some(tag), ..page() };
+        let body = CreateSetupSession { page, terms_required: false }.encode();
+        assert_eq!(body.contains("&locale="), locale.is_some(), "{tag}");
+    }
 }
 
 #[test]
@@ -91,7 +109,8 @@ fn a_page_that_collects_one_exact_amount() {
     assert_eq!(
         body,
         "mode=payment&customer=cus_1&payment_method_types[]=card&wallet_options[link][display]=never\
-         &success_url=https%3A%2F%2Fm.example%2Fdone%3Fs%3D%7BCHECKOUT_SESSION_ID%7D&expires_at=1767229200\
+         &success_url=https%3A%2F%2Fm.example%2Fdone%3Fs%3D%7BCHECKOUT_SESSION_ID%7D&payment_method_data[allow_redisplay]=limited\
+         &expires_at=1767229200\
          &metadata[recurd_instance]=i-1&metadata[recurd_charge]=c-1&line_items[0][quantity]=1\
          &line_items[0][price_data][currency]=isk&line_items[0][price_data][unit_amount]=500\
          &line_items[0][price_data][product_data][name]=Pro%2C+January\

@@ -1,0 +1,108 @@
+//! A card that was just saved, by paying with it or on a page of its own: it becomes the default, and what is open is
+//! tried with it.
+
+use super::settle::{Trace, next_try, settle_one};
+use super::{ASK_AGAIN, Ctx, Report, Result};
+use crate::billing::apply::Event;
+use crate::billing::charge::State;
+use crate::billing::ids::CustomerId;
+use crate::billing::subscription::SubscriptionState;
+use crate::store::{Card, ChargeFilter, Claimed, OutboxInsert, OutboxItem, OutboxResult};
+
+/// Limit: open charges that one new card is tried on.
+const TRIED_MAX: i64 = 50;
+
+/// The card the customer just paid with is charged from now on.
+pub(super) async fn adopt(ctx: &Ctx, item: &OutboxItem) -> Result<OutboxResult> {
+    let Some(customer) = item.customer else {
+        return Ok(OutboxResult::Failed("it belongs to nobody".into()));
+    };
+    let method = ctx.stripe.retrieve_payment_method(&item.payload).await?.value;
+    let Some(owner) = ctx.store.find_customer(customer).await? else {
+        return Ok(OutboxResult::Dropped("the customer is gone".into()));
+    };
+    if method.customer.as_deref() != Some(owner.stripe_customer.as_str()) {
+        return Ok(OutboxResult::Failed(format!("{} was not saved on the customer", method.id)));
+    }
+    let Some(card) = card_of(&method) else {
+        return Ok(OutboxResult::Dropped(format!("{} is no card", method.id)));
+    };
+    ctx.store.set_default_card(customer, &card).await?;
+    failpoint!("card adopted");
+    if let Some(charge) = item.charge {
+        super::consent::record_paid(ctx, customer, charge, &card).await?;
+    }
+    super::enrol::activate_paid(ctx, item.charge).await?;
+    promise_tries(ctx, customer, &card.payment_method).await?;
+    Ok(OutboxResult::Done)
+}
+
+/// A card's facts from Stripe's PaymentMethod; `None` for anything that is no card.
+pub(super) fn card_of(method: &crate::stripe::payment_methods::PaymentMethod) -> Option<Card> {
+    let card = method.card.as_ref()?;
+    Some(Card {
+        payment_method: method.id.clone(),
+        brand: card.brand.clone().unwrap_or_default(),
+        last4: card.last4.clone().unwrap_or_default(),
+        exp_month: i64::from(card.exp_month.unwrap_or(0)),
+        exp_year: i64::from(card.exp_year.unwrap_or(0)),
+        fingerprint: card.fingerprint.clone(),
+    })
+}
+
+/// Promises that the new default card is tried on each charge of the customer that is past due.
+pub(super) async fn promise_tries(ctx: &Ctx, customer: CustomerId, payment_method: &str) -> Result<()> {
+    let filter = ChargeFilter {
+        customer: Some(customer),
+        state: Some("past_due".into()),
+        limit: TRIED_MAX,
+        ..ChargeFilter::default()
+    };
+    let open = ctx.store.list_charges(&filter).await?;
+    let tries: Vec<OutboxInsert> =
+        open.iter().map(|one| OutboxInsert::try_card(&one.charge, payment_method, ctx.now())).collect();
+    ctx.store.promise(&tries).await?;
+    failpoint!("tries promised");
+    Ok(())
+}
+
+/// Has one charge collected with the new card at once, if the card networks allow it and nothing speaks against it.
+pub(super) async fn try_one(ctx: &Ctx, item: &OutboxItem) -> Result<OutboxResult> {
+    let Some(id) = item.charge else { return Ok(OutboxResult::Failed("it belongs to no charge".into())) };
+    let now = ctx.now();
+    let Some(claimed) = ctx.store.claim_charge(id, &ctx.worker, now, ctx.lease_until()).await? else {
+        let at = now.checked_add(ASK_AGAIN).unwrap_or(now);
+        let why = "somebody works on this customer's charges".to_owned();
+        return Ok(OutboxResult::Later { at, why, maybe_sent: false });
+    };
+    failpoint!("try claimed");
+    if let Some(why) = not_now(ctx, &claimed, &item.payload).await? {
+        ctx.store.release_charge(&claimed.charge, None).await?;
+        return Ok(OutboxResult::Dropped(why));
+    }
+    settle_one(ctx, &claimed, &Event::CollectNow, Trace::default(), &mut Report::default()).await?;
+    Ok(OutboxResult::Done)
+}
+
+/// Why a new card is not tried on a charge. What is open still goes its way on the ladder.
+async fn not_now(ctx: &Ctx, claimed: &Claimed, payment_method: &str) -> Result<Option<String>> {
+    let state = &claimed.charge.state;
+    if !matches!(state, State::PastDue { .. }) {
+        return Ok(Some(format!("the charge is {} by now", state.as_str())));
+    }
+    if claimed.payment_method.as_deref() != Some(payment_method) {
+        return Ok(Some("another card is the default by now".into()));
+    }
+    let runs = matches!(
+        claimed.subscription_state,
+        None | Some(SubscriptionState::Active | SubscriptionState::Completed)
+    );
+    if !runs || claimed.hold_why.is_some() {
+        return Ok(Some("nothing may be charged for it now".into()));
+    }
+    Ok(match next_try(ctx, claimed, ctx.now()).await? {
+        Some(at) if at <= ctx.now() => None,
+        Some(at) => Some(format!("the card networks allow the next try of this card at {at}")),
+        None => Some("this card may not be tried again for it".into()),
+    })
+}
