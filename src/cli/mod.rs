@@ -18,6 +18,7 @@ mod report;
 mod run;
 mod setup;
 mod status;
+mod subscriptions;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -75,7 +76,7 @@ enum Command {
     Customers(people::CustomersCommand),
     /// Subscriptions.
     #[command(subcommand)]
-    Subscriptions(people::SubscriptionsCommand),
+    Subscriptions(subscriptions::SubscriptionsCommand),
     /// Let a customer save a card on Stripe's page (and pay the first period there).
     #[command(visible_alias = "enrol")]
     Enroll(people::EnrollArgs),
@@ -154,7 +155,7 @@ pub async fn dispatch(cli: Cli) -> Exit {
         Command::Doctor => status::doctor(&global).await,
         Command::Serve => serve(&global).await,
         Command::Customers(command) => people::customers(&global, command).await,
-        Command::Subscriptions(command) => people::subscriptions(&global, command).await,
+        Command::Subscriptions(command) => subscriptions::subscriptions(&global, command).await,
         Command::Enroll(args) => people::enroll(&global, args).await,
         Command::Charges(command) => charges::charges(&global, command).await,
         Command::Dunning(command) => dunning::dunning(&global, command).await,

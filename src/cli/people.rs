@@ -1,4 +1,4 @@
-//! `recurd customers`, `recurd subscriptions`, `recurd enroll`.
+//! `recurd customers`, `recurd enroll`.
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand};
 
-use super::{Exit, Global, find, setup, show};
+use super::{Exit, Global, find, setup, show, subscriptions};
 use crate::billing::subscription::SubscriptionState;
 use crate::flows::enrol::{self, Person};
-use crate::flows::{FlowError, card_link, import, manage, notify};
+use crate::flows::{FlowError, card_link, import, notify};
 use crate::store::{Customer, Subscription};
 
 /// Limit: rows of a list, unless more are asked for.
@@ -77,56 +77,10 @@ pub struct ImportArgs {
 pub struct PageArgs {
     /// Skip this many.
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(i64).range(0..))]
-    offset: i64,
+    pub(super) offset: i64,
     /// Show at most this many.
     #[arg(long, default_value_t = ROWS, value_parser = clap::value_parser!(i64).range(1..))]
-    limit: i64,
-}
-
-/// `recurd subscriptions ...`
-#[derive(Debug, Subcommand)]
-pub enum SubscriptionsCommand {
-    /// Put a customer on a plan. Without a saved card it waits for one: see `recurd enroll`.
-    Add {
-        /// Who: our id, Stripe's id, or mail address.
-        #[arg(long)]
-        customer: String,
-        /// Plan of the configuration.
-        #[arg(long)]
-        plan: String,
-        /// Units.
-        #[arg(long, default_value_t = 1)]
-        quantity: u32,
-        /// First day (2026-01-31) or instant; default: today.
-        #[arg(long)]
-        start: Option<String>,
-    },
-    /// List subscriptions.
-    List(PageArgs),
-    /// Show one subscription.
-    Show {
-        /// Id or its beginning.
-        id: String,
-    },
-    /// Stop charging until it is resumed.
-    Pause(WhyArgs),
-    /// Charge again.
-    Resume {
-        /// Id or its beginning.
-        id: String,
-    },
-    /// End it, with its open charges.
-    Cancel(WhyArgs),
-}
-
-/// A command with a reason.
-#[derive(Debug, Args)]
-pub struct WhyArgs {
-    /// Id or its beginning.
-    id: String,
-    /// Why, for the audit trail.
-    #[arg(long, default_value = "")]
-    why: String,
+    pub(super) limit: i64,
 }
 
 /// Arguments of `recurd enroll`.
@@ -183,7 +137,7 @@ pub(super) async fn customers(global: &Global, command: CustomersCommand) -> Res
                 show::json(&serde_json::json!({ "customer": customer, "subscriptions": subscriptions }));
             } else {
                 show_customers(global, &[customer]);
-                show_subscriptions(global, &subscriptions);
+                subscriptions::show(global, &store, subscriptions).await?;
             }
         }
         CustomersCommand::CardLink { customer } => {
@@ -224,30 +178,12 @@ fn show_customers(global: &Global, customers: &[Customer]) {
 }
 
 /// What became of one thing: itself as JSON, or a sentence.
-fn tell(global: &Global, after: &impl serde::Serialize, sentence: impl FnOnce() -> String) {
+pub(super) fn tell(global: &Global, after: &impl serde::Serialize, sentence: impl FnOnce() -> String) {
     if global.json {
         show::json(after);
     } else {
         say!("{}", sentence());
     }
-}
-
-fn show_subscriptions(global: &Global, subscriptions: &[Subscription]) {
-    if global.json {
-        return show::json(&subscriptions);
-    }
-    let rows = subscriptions.iter().map(|one| {
-        [
-            one.id.clone(),
-            show::short(&one.customer_id),
-            format!("{} r{} x{}", one.plan, one.revision, one.quantity),
-            one.state.clone(),
-            one.next_due_at.map(show::instant).unwrap_or_else(|| "-".into()),
-            one.time_zone.clone(),
-            one.end_reason.clone().unwrap_or_default(),
-        ]
-    });
-    say!("{}", show::table(["id", "customer", "plan", "state", "next due", "time zone", ""], rows));
 }
 
 async fn import_file(global: &Global, args: &ImportArgs) -> Result<Exit> {
@@ -291,56 +227,6 @@ fn report_import(global: &Global, imported: &import::Imported, file: &str, check
     if imported.bad.is_empty() { Exit::Done } else { Exit::Usage }
 }
 
-pub(super) async fn subscriptions(global: &Global, command: SubscriptionsCommand) -> Result<Exit> {
-    match command {
-        SubscriptionsCommand::List(page) => {
-            let store = setup::store(&setup::config(global)?).await?;
-            show_subscriptions(global, &store.list_subscriptions(None, page.offset, page.limit).await?);
-        }
-        SubscriptionsCommand::Show { id } => {
-            let store = setup::store(&setup::config(global)?).await?;
-            show_subscriptions(global, &[find::subscription(&store, &id).await?]);
-        }
-        SubscriptionsCommand::Add { customer, plan, quantity, start } => {
-            let ctx = setup::ctx(global).await?;
-            let customer = find::customer(&ctx.store, &customer).await?;
-            let start = start.unwrap_or_else(|| today(&ctx.clock.now()));
-            let state = if customer.payment_method.is_some() {
-                SubscriptionState::Active
-            } else {
-                SubscriptionState::Pending
-            };
-            let added = enrol::add_subscription(&ctx, &customer, &plan, quantity, &start, state).await?;
-            show_subscriptions(global, &[added]);
-        }
-        SubscriptionsCommand::Pause(args) => {
-            let ctx = setup::ctx(global).await?;
-            let found = find::subscription(&ctx.store, &args.id).await?;
-            manage::pause(&ctx, found.subscription_id(), &show::who(), &args.why).await?;
-            let after = find::subscription(&ctx.store, &found.id).await?;
-            tell(global, &after, || format!("Subscription {} is paused.", found.id));
-        }
-        SubscriptionsCommand::Resume { id } => {
-            let ctx = setup::ctx(global).await?;
-            let found = find::subscription(&ctx.store, &id).await?;
-            manage::resume(&ctx, found.subscription_id(), &show::who()).await?;
-            let after = find::subscription(&ctx.store, &found.id).await?;
-            tell(global, &after, || format!("Subscription {} is active.", found.id));
-        }
-        SubscriptionsCommand::Cancel(args) => {
-            let ctx = setup::ctx(global).await?;
-            let found = find::subscription(&ctx.store, &args.id).await?;
-            let report = manage::cancel(&ctx, found.subscription_id(), &show::who(), &args.why).await?;
-            let after = find::subscription(&ctx.store, &found.id).await?;
-            let ended = report.taken;
-            tell(global, &serde_json::json!({ "subscription": after, "charges_ended": ended }), || {
-                format!("Subscription {} is canceled, and {ended} open charges end with it.", found.id)
-            });
-        }
-    }
-    Ok(Exit::Done)
-}
-
 pub(super) async fn enroll(global: &Global, args: EnrollArgs) -> Result<Exit> {
     let ctx = setup::ctx(global).await?;
     let customer = enrol::add_customer(&ctx, &args.person.person()).await?;
@@ -375,6 +261,6 @@ pub(super) async fn enroll(global: &Global, args: EnrollArgs) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-fn today(now: &jiff::Timestamp) -> String {
+pub(super) fn today(now: &jiff::Timestamp) -> String {
     now.strftime("%Y-%m-%d").to_string()
 }

@@ -2,9 +2,10 @@
 
 use jiff::Timestamp;
 
-use super::rows::{damaged, small};
+use super::rows::{damaged, instant, small};
 use super::sql::{alone, on_db};
 use super::{Result, Store};
+use crate::billing::ids::SubscriptionId;
 use crate::billing::ladder::{Ladder, LadderId};
 
 impl Store {
@@ -30,6 +31,19 @@ impl Store {
                 sqlx::query(INSERT).bind(&text).bind(now.as_second()).execute(db).await?.rows_affected()
             });
         }
+    }
+
+    /// The oldest open case of a subscription: its first decline, and the ladder it goes.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Database`].
+    pub async fn open_case(&self, subscription: SubscriptionId) -> Result<Option<(Timestamp, LadderId)>> {
+        const OLDEST: &str = "SELECT dunning_since, dunning_ladder FROM charge WHERE subscription_id = $1 AND settled_at IS NULL \
+            AND dunning_since IS NOT NULL ORDER BY dunning_since LIMIT 1";
+        let found: Option<(i64, i64)> = on_db!(self, db => {
+            sqlx::query_as(OLDEST).bind(subscription.to_string()).fetch_optional(db).await?
+        });
+        Ok(found.and_then(|(since, ladder)| Some((instant(since)?, LadderId(small(ladder)?)))))
     }
 
     /// A ladder on record.

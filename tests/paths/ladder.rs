@@ -7,6 +7,7 @@ use recurd::billing::ladder::Ladder;
 use recurd::flows::ladders;
 use recurd::flows::manage::ChargeCommand;
 use recurd::flows::pay_link::{self, Opened};
+use recurd::flows::service::{Service, service};
 
 use crate::scene::session_in;
 use crate::web::Web;
@@ -302,5 +303,37 @@ async fn another_retry_policy_decides_or_only_watches() {
         scene.world.sandbox.script_card(&ann.card, "code_of_tomorrow, ok").unwrap();
         scene.days(16).await;
         assert_eq!(scene.tries().len(), tries, "{more}: {:?}", scene.story());
+    }
+}
+
+#[tokio::test]
+async fn the_service_stays_on_for_its_grace() {
+    let own = "[plans.basic.dunning]\nfinally = \"pause\"\n";
+    for (grace, days) in [
+        ("", [("grace", 1), ("grace", 14), ("off", 16)]),
+        ("grace = \"5 days\"\n", [("grace", 1), ("grace", 4), ("off", 6)]),
+    ] {
+        let scene = Scene::with(&format!("{own}{grace}")).await;
+        let ann = scene.person("ann", "pm_card_visa", "basic", DUE).await;
+        let store = &scene.world.ctx.store;
+        let said = async || {
+            let found = store.find_subscription(ann.subscription).await.unwrap().unwrap();
+            match service(store, &found, scene.world.ctx.now()).await.unwrap() {
+                Service::On => "on",
+                Service::Grace { until } => {
+                    assert_eq!(until.is_some(), !grace.is_empty());
+                    "grace"
+                }
+                Service::Off => "off",
+            }
+        };
+        assert_eq!(said().await, "on");
+        scene.world.sandbox.script_card(&ann.card, "do_not_honor x9").unwrap();
+        let mut day = 0;
+        for (word, until) in days {
+            scene.days(until - day).await;
+            day = until;
+            assert_eq!(said().await, word, "{grace:?} day {until}");
+        }
     }
 }
