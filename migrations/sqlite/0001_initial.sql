@@ -131,6 +131,8 @@ CREATE TABLE charge (
     end_as            TEXT CHECK (end_as IN ('canceled', 'uncollectible', 'paid_outside')),
     reason            TEXT,
     settled_at        BIGINT,
+    -- What was given back since, as Stripe says.
+    refunded_minor    BIGINT NOT NULL DEFAULT 0,
     dunning_since     BIGINT,
     dunning_step      BIGINT,
     dunning_declines  BIGINT,

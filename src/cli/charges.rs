@@ -114,6 +114,7 @@ struct Row {
     description: String,
     attempts: u32,
     declines: u32,
+    refunded_minor: i64,
     next: String,
 }
 
@@ -133,6 +134,7 @@ impl Row {
             description: charge.description.clone(),
             attempts: charge.attempts,
             declines: charge.dunning.map_or(0, |dunning| dunning.declines),
+            refunded_minor: one.refunded_minor,
             next: waits_for.unwrap_or_else(|| what_next(&charge.state)),
         }
     }
@@ -280,7 +282,13 @@ pub(super) async fn explain(global: &Global, typed: &str) -> Result<Exit> {
     }
     let charge = &found.charge;
     say!("Charge {} is {}.", charge.id, charge.state.as_str());
-    say!("{} for {}, due {}.\n", charge.amount, charge.description, show::instant(charge.due_at.as_second()));
+    say!("{} for {}, due {}.", charge.amount, charge.description, show::instant(charge.due_at.as_second()));
+    if let Ok(back) = Money::from_minor(found.refunded_minor, charge.amount.currency())
+        && !back.is_zero()
+    {
+        say!("{back} of it was given back.");
+    }
+    say!("");
     for (secs, sentences) in lines(&story) {
         for sentence in sentences {
             say!("{}  {sentence}", show::instant(secs));

@@ -9,14 +9,13 @@ use super::answers::{CHARGE, GENERATION, INSTANCE, event_of_intent, is_of_page, 
 use super::collect::look_since;
 use super::settle::{Trace, settle_one};
 use super::tries::{self, event_of_page};
-use super::{Ctx, Report, Result};
+use super::{Ctx, Report, Result, reversals};
 use crate::billing::apply::Event;
 use crate::billing::charge::{CollectorKind, State};
 use crate::billing::ids::ChargeId;
 use crate::store::{AttemptRow, Claimed, NewEvent, OutboxInsert, StoredEvent};
 use crate::stripe::payment_intents::{PaymentIntent, PaymentIntentStatus};
 use crate::stripe::webhook::{SignatureError, parse_event, verify};
-use crate::stripe::{Client, Error};
 
 /// Limit: how old (or how far in the future) a signature may be. <https://docs.stripe.com/webhooks#replay-attacks>
 const TOLERANCE: Duration = Duration::from_secs(300);
@@ -116,6 +115,10 @@ enum Applied {
     Busy,
 }
 
+fn ours(is_ours: bool) -> Result<Applied> {
+    Ok(if is_ours { Applied::Yes } else { Applied::NotOurs })
+}
+
 async fn apply_event(ctx: &Ctx, event: &StoredEvent, report: &mut Report) -> Result<Applied> {
     let Some(id) = event.object_id.as_deref() else { return Ok(Applied::NotOurs) };
     match (event.object_type.as_deref(), event.kind.as_str()) {
@@ -128,7 +131,12 @@ async fn apply_event(ctx: &Ctx, event: &StoredEvent, report: &mut Report) -> Res
         (Some("payment_method"), "payment_method.automatically_updated" | "payment_method.updated") => {
             refresh_card(ctx, id).await
         }
-        (Some("dispute"), "charge.dispute.created") => dispute(ctx, id).await,
+        (Some("dispute"), "charge.dispute.created") => ours(reversals::dispute(ctx, id).await?),
+        (Some("radar.early_fraud_warning"), "radar.early_fraud_warning.created") => {
+            ours(reversals::fraud_warning(ctx, &event.id).await?)
+        }
+        (Some("charge"), "charge.refunded") => ours(reversals::refunded(ctx, id).await?),
+        (Some("refund"), _) => ours(reversals::refund(ctx, &event.id, &event.kind).await?),
         (Some("customer"), "customer.deleted") => {
             let held = ctx.store.hold_customer(id, Some("the customer was deleted at Stripe")).await?;
             Ok(if held > 0 { Applied::Yes } else { Applied::NotOurs })
@@ -285,25 +293,4 @@ async fn refresh_card(ctx: &Ctx, id: &str) -> Result<Applied> {
         }
         Some(_) | None => Ok(Applied::NotOurs),
     }
-}
-
-/// A disputed charge: nothing more is charged to this customer until a person decides.
-async fn dispute(ctx: &Ctx, id: &str) -> Result<Applied> {
-    let customer = disputed_customer(&ctx.stripe, id).await?;
-    let Some(customer) = customer else { return Ok(Applied::NotOurs) };
-    let why = format!("the cardholder disputes a charge ({id})");
-    if ctx.store.hold_customer(&customer, Some(&why)).await? == 0 {
-        return Ok(Applied::NotOurs);
-    }
-    let text = format!(
-        "dispute {id}: nothing more is charged to {customer} until `recurd customers release` is run"
-    );
-    ctx.store.promise(&[OutboxInsert::alarm(id.to_owned(), "dispute", text, ctx.now())]).await?;
-    Ok(Applied::Yes)
-}
-
-async fn disputed_customer(stripe: &Client, id: &str) -> Result<Option<String>, Error> {
-    let dispute = stripe.retrieve_dispute(id).await?.value;
-    let Some(charge) = dispute.charge else { return Ok(None) };
-    Ok(stripe.retrieve_charge(&charge).await?.value.customer)
 }

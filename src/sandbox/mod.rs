@@ -251,6 +251,13 @@ impl Sandbox {
         disputes::open(&mut state, charge, "fraudulent", false);
     }
 
+    /// The issuer reports fraud before any dispute.
+    pub fn warn_of_fraud(&self, charge: &str) {
+        let mut state = self.lock();
+        state.pass_time();
+        disputes::warn(&mut state, charge);
+    }
+
     /// The network sends the new number and date of a card.
     pub fn update_card(&self, payment_method: &str) {
         let mut state = self.lock();

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::outbox::OutboxInsert;
 use super::rows::{ChargeRow, ChargeUpdate, parts, select_charges};
-use super::sql::{Sql, batch, in_tx, on_db};
+use super::sql::{Sql, alone, batch, in_tx, on_db};
 use super::{Result, Store};
 use crate::billing::charge::{Charge, State, Work};
 use crate::billing::ids::{ChargeId, CustomerId, SubscriptionId};
@@ -22,6 +22,8 @@ pub struct Claimed {
     pub revision: u32,
     /// Text for the card statement.
     pub statement_suffix: Option<String>,
+    /// What was given back of a paid charge, in minor units.
+    pub refunded_minor: i64,
     /// When it was entered, which may be long before it is due.
     pub created_at: Timestamp,
     /// Stripe's customer id.
@@ -353,6 +355,18 @@ impl Store {
         const FIND: &str = "SELECT id FROM charge WHERE id BETWEEN $1 AND $2 ORDER BY id LIMIT 2";
         let Some((first, last)) = uuid_range(prefix) else { return Ok(Vec::new()) };
         Ok(on_db!(self, db => sqlx::query_scalar(FIND).bind(&first).bind(&last).fetch_all(db).await?))
+    }
+
+    /// Notes what Stripe says was given back of a charge, in minor units. Returns whether the charge is here.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Database`].
+    pub async fn set_refunded(&self, charge: ChargeId, minor: i64) -> Result<bool> {
+        const SET: &str = "UPDATE charge SET refunded_minor = $2 WHERE id = $1";
+        let changed = alone!(self, db => {
+            sqlx::query(SET).bind(charge.to_string()).bind(minor).execute(db).await?.rows_affected()
+        });
+        Ok(changed > 0)
     }
 
     /// How many charges are awake for `work` at `now`.

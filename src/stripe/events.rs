@@ -37,6 +37,8 @@ pub struct Event {
     pub object_id: Option<String>,
     /// Type of that object, such as `payment_intent`.
     pub object_type: Option<String>,
+    /// The Stripe charge that the object names: of a refund, a dispute, a warning of one.
+    pub charge: Option<String>,
     /// Those of the object's metadata that are ours (`recurd_...`).
     pub metadata: Metadata,
     /// The key of the call that caused it, if an API call did.
@@ -73,6 +75,7 @@ struct WireData {
 struct WireObject {
     id: Option<Box<RawValue>>,
     object: Option<Box<RawValue>>,
+    charge: Option<Box<RawValue>>,
     metadata: Option<Box<RawValue>>,
 }
 
@@ -95,6 +98,7 @@ impl From<Wire> for Event {
             account: wire.account,
             object_id: read(object.id.as_deref()),
             object_type: read(object.object.as_deref()),
+            charge: read(object.charge.as_deref()),
             metadata,
             idempotency_key: wire.request.and_then(|request| request.idempotency_key),
         }

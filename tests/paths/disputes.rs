@@ -24,6 +24,44 @@ async fn a_dispute_holds_everything_of_the_customer_until_a_person_releases_it()
 }
 
 #[tokio::test]
+async fn a_warning_of_fraud_holds_as_a_dispute_does() {
+    let scene = Scene::new().await;
+    let ann = scene.person("ann", "pm_card_visa", "basic", DUE).await;
+    scene.person("ann", "pm_card_visa", "basic", "2026-01-05T10:01:00Z").await;
+    scene.world.sandbox.script_card(&ann.card, "ok, insufficient_funds, ok").unwrap();
+    scene.until("2026-01-05T11:00:00Z", std::time::Duration::from_secs(60)).await;
+    scene.world.sandbox.warn_of_fraud(&scene.books().charges[0].id);
+    scene.days(6).await;
+    assert_eq!(scene.tries(), ["paid", "declined, insufficient_funds"], "{:?}", scene.story());
+    let alarms = scene.alarms();
+    assert_eq!(alarms.len(), 1, "{alarms:?}");
+    assert!(alarms[0].contains("reports fraud") && alarms[0].contains("cus_ann"), "{alarms:?}");
+}
+
+#[tokio::test]
+async fn what_was_given_back_is_on_record_and_a_refund_that_fails_is_told() {
+    let (scene, _) = Scene::ann("pm_card_visa").await;
+    scene.due().await;
+    let charge = scene.books().charges[0].id.clone();
+    let refunded = async || scene.charge().await.refunded_minor;
+    for (part, sum) in [("400", 400), ("500", 900)] {
+        scene.at_stripe("/v1/refunds", &[("charge", charge.as_str()), ("amount", part)]);
+        scene.days(1).await;
+        assert_eq!(refunded().await, sum);
+    }
+    assert_eq!(scene.state().await.as_str(), "paid");
+    assert!(scene.alarms().is_empty(), "{:?}", scene.alarms());
+    let (scene, _) = Scene::ann("pm_card_refundFail").await;
+    scene.due().await;
+    let charge = scene.books().charges[0].id.clone();
+    scene.at_stripe("/v1/refunds", &[("charge", charge.as_str())]);
+    scene.days(20).await;
+    assert_eq!(scene.charge().await.refunded_minor, 0, "it came back");
+    assert_eq!(scene.alarms().len(), 1, "{:?}", scene.alarms());
+    assert!(scene.alarms()[0].contains("failed: the customer has not got the money back"));
+}
+
+#[tokio::test]
 async fn a_dispute_told_twice_is_one_alarm() {
     let (scene, _) = Scene::ann("pm_card_visa").await;
     let twice = recurd::sandbox::WebhookRules { duplicate_percent: 100, ..Default::default() };
