@@ -13,13 +13,13 @@ fn free_address() -> String {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
 }
 
-fn shop_with_pages(sandbox: &Sandbox) -> Shop {
+pub(crate) fn shop_with_pages(sandbox: &Sandbox) -> Shop {
     let address = free_address();
     Shop::new(sandbox).set("HTTP__LISTEN", &address).set("HTTP__PUBLIC_URL", &format!("http://{address}"))
 }
 
 /// The pay link of a mail, as it stands in its text.
-fn link_in(mail: &str) -> String {
+pub(crate) fn link_in(mail: &str) -> String {
     let text = mail.replace("\r\n", "\n").replace("=\n", "").replace("=3D", "=");
     let link = text.split_whitespace().find(|word| word.starts_with("http://") && word.contains("/pay/"));
     link.unwrap_or_else(|| panic!("no link in {mail}")).to_owned()
