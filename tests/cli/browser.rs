@@ -112,6 +112,35 @@ fn save(browser: &mut Chromium, look: Look) {
 }
 
 #[test]
+fn a_customer_replaces_the_card_before_anything_is_declined() {
+    let Some(mut browser) = Chromium::start() else { return };
+    let sandbox = Sandbox::start();
+    let shop = shop_with_pages(&sandbox);
+    shop.import(&sandbox, &customers(1, "pm_card_visa_chargeDeclined"));
+    let link = shop.done(&["customers", "card-link", "c0@example.com"]).out;
+    let mut serve = shop.start(&["serve"]);
+    serve.logs("recurd serves on");
+    for look in LOOKS {
+        browser.look_like(look);
+        browser.go(link.trim());
+        assert!(browser.html().contains("I allow Example Shop to charge this card"), "{}", browser.html());
+        browser.picture("card-link");
+        if look.scripts {
+            assert!(browser.tab().starts_with("BUTTON Save a card"), "the button is first");
+        }
+        browser.click("button");
+        assert!(browser.url().starts_with(&format!("{}/c/pay/", sandbox.url)), "{}", browser.url());
+        browser.type_into("#card", "4242 4242 4242 4242");
+        browser.click("button");
+        assert!(browser.html().contains("Your card is saved"), "{}", browser.html());
+    }
+    assert_eq!(shop.done(&["customers", "list", "--json"]).json()[0]["card_last4"], "4242");
+    assert_eq!(rows(&sandbox.books(), "sessions").len(), LOOKS.len(), "one page for each time");
+    shop.done(&["run"]);
+    sandbox.assert_each_paid_once(1);
+}
+
+#[test]
 fn a_customer_who_turns_back_has_paid_nothing() {
     let Some(mut browser) = Chromium::start() else { return };
     let sandbox = Sandbox::start();

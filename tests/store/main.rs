@@ -5,6 +5,7 @@ mod claims;
 mod database;
 mod folders;
 mod lookups;
+mod notices;
 mod periods;
 mod promises;
 mod round_trip;
