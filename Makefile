@@ -56,6 +56,10 @@ endif
 mutants: ## every mutant of src/billing against billing's own tests (ARGS="--shard 0/4" for a part)
 	scripts/mutants.sh $(ARGS)
 
+.PHONY: pictures
+pictures: ## the pictures of docs/pictures.md, with a headless Chromium
+	$(TEST_ENV) $(CARGO) nextest run --locked --test cli --run-ignored only -E 'test(pictures)'
+
 .PHONY: official
 official: ## the official Stripe client libraries (Python, Node) against the sandbox
 	$(CARGO) build --locked --bin recurd

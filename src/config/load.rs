@@ -84,6 +84,9 @@ fn overlay_environment(
             Some(ValueKind::I64(_)) => {
                 ValueKind::I64(text.trim().parse().map_err(|_| ConfigError::Environment(name.clone()))?)
             }
+            Some(ValueKind::Boolean(_)) => {
+                ValueKind::Boolean(text.trim().parse().map_err(|_| ConfigError::Environment(name.clone()))?)
+            }
             _ => ValueKind::String(text.clone()),
         };
         table.insert(last.clone(), Value::new(None, kind));

@@ -157,7 +157,7 @@ pub enum ConfigError {
     },
     /// A variable in the environment does not fit.
     #[error(
-        "{0} in the environment sets nothing: use RECURD__SECTION__KEY, and a whole number where the key takes one"
+        "{0} in the environment sets nothing: use RECURD__SECTION__KEY, and a whole number, true or false where the key takes one"
     )]
     Environment(String),
 }

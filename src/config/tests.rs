@@ -60,10 +60,13 @@ fn the_environment_wins_and_secrets_come_from_files() {
         ("RECURD__STRIPE__SECRET_KEY_FILE", file.to_str().unwrap()),
         ("RECURD__STRIPE__TIMEOUT_SECS", "30"),
         ("RECURD__HTTP__LISTEN", "127.0.0.1:9000"),
+        ("RECURD__MAIL__RECEIPTS", "true"),
     ];
     let config = load("[http]\nlisten = \"127.0.0.1:1\"\n", &env).unwrap();
     assert!(config.stripe.secret_key.is_some());
     assert_eq!((config.stripe.timeout.as_secs(), config.listen.port()), (30, 9000));
+    assert!(config.mail.receipts && !load("", &[]).unwrap().mail.receipts);
+    assert!(load("", &[("RECURD__MAIL__RECEIPTS", "yes")]).is_err());
     assert!(!format!("{config:?}").contains("fromfile"));
     assert!(load("", &[("RECURD__STRIPE__TIMEOUT_SECS", "soon")]).is_err());
     std::fs::remove_file(file).unwrap();
@@ -127,4 +130,27 @@ fn a_wrong_ladder_is_named_with_its_line() {
     assert!(refusal("[dunning.classes.fund]\nfinally = \"pause\"\n").contains("funds"));
     let nested = "[dunning.classes.funds.classes.never]\nfinally = \"pause\"\n";
     assert!(refusal(nested).contains("stand in [dunning] only"));
+}
+
+#[test]
+fn a_notice_is_shorter_than_the_period_and_seldom_charges_have_one_unless_they_say_otherwise() {
+    let plan = |every: &str, notice: &str| {
+        let text = format!("[plans.p]\nname = \"P\"\nprice = \"9.00 EUR\"\nevery = \"{every}\"\n{notice}\n");
+        load(&text, &[]).map(|config| config.plans["p"].notice_secs)
+    };
+    let days = |days: u32| days * 86_400;
+    for (every, notice, secs) in [
+        ("1 month", "", 0),
+        ("6 months", "", 0),
+        ("7 months", "", days(7)),
+        ("1 year", "", days(7)),
+        ("1 year", "notice_before = \"0 days\"", 0),
+        ("1 year", "notice_before = \"15 days\"", days(15)),
+        ("1 month", "notice_before = \"36 hours\"", 36 * 3600),
+    ] {
+        assert_eq!(plan(every, notice).unwrap(), secs, "{every} {notice}");
+    }
+    let error = plan("1 week", "notice_before = \"7 days\"").unwrap_err().to_string();
+    assert!(error.contains("plans.p.notice_before: must be shorter"), "{error}");
+    assert!(plan("1 month", "notice_before = \"soon\"").is_err());
 }

@@ -1,8 +1,11 @@
 //! What commands answer: the same facts as a table and as JSON; a dry run changes nothing.
 
+use std::time::Duration;
+
+use recurd::clock::Clock;
 use serde_json::{Value, json};
 
-use crate::real::scene::{Sandbox, Shop, customers};
+use crate::real::scene::{Sandbox, Shop, customers, yesterday};
 
 /// Three customers: one who pays, one whose card has no funds, one whose charge was never tried.
 fn shop_with_a_past(sandbox: &Sandbox) -> Shop {
@@ -242,4 +245,33 @@ fn mails_can_be_looked_at_and_sent() {
         "{}",
         mails[0]
     );
+}
+
+#[test]
+fn a_charge_says_that_it_waits_for_its_notice() {
+    let sandbox = Sandbox::start();
+    let shop = Shop::new(&sandbox).set("MAIL__URL", "smtp://127.0.0.1:1");
+    // A little more than the plan's fourteen days ahead.
+    let due = Clock::system().now().checked_add(Duration::from_secs(14 * 86_400 + 1800)).unwrap();
+    let csv =
+        customers(1, "pm_card_visa").replace(&format!("basic,1,{}", yesterday()), &format!("patron,1,{due}"));
+    shop.import(&sandbox, &csv);
+    let unheard = shop.recurd(&["run"]);
+    assert!(unheard.code.is_some(), "{unheard}");
+    let charge = shop.done(&["charges", "list", "--json"]).json()[0].clone();
+    let id = charge["id"].as_str().unwrap();
+    assert_eq!(charge["state"], "due");
+    assert!(charge["next"].as_str().unwrap().starts_with("tell the customer first: "), "{charge}");
+    let shop = shop.set("MAIL__URL", "file:mail");
+    shop.let_pass(600);
+    shop.done(&["run"]);
+    assert_eq!(shop.mails().len(), 1);
+    for command in [["charges", "show", id], ["explain", id, "--json"]] {
+        let told = shop.done(&command).out;
+        let words = told.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(words.contains("told"), "{told}");
+    }
+    let story = shop.done(&["explain", id]).out;
+    assert!(story.contains("mail upcoming_charge left") && story.contains("Next: collect from "), "{story}");
+    assert!(sandbox.paid().is_empty());
 }

@@ -13,13 +13,13 @@ fn free_address() -> String {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
 }
 
-fn shop_with_pages(sandbox: &Sandbox) -> Shop {
+pub(crate) fn shop_with_pages(sandbox: &Sandbox) -> Shop {
     let address = free_address();
     Shop::new(sandbox).set("HTTP__LISTEN", &address).set("HTTP__PUBLIC_URL", &format!("http://{address}"))
 }
 
 /// The pay link of a mail, as it stands in its text.
-fn link_in(mail: &str) -> String {
+pub(crate) fn link_in(mail: &str) -> String {
     let text = mail.replace("\r\n", "\n").replace("=\n", "").replace("=3D", "=");
     let link = text.split_whitespace().find(|word| word.starts_with("http://") && word.contains("/pay/"));
     link.unwrap_or_else(|| panic!("no link in {mail}")).to_owned()
@@ -109,6 +109,35 @@ fn save(browser: &mut Chromium, look: Look) {
     let subscription = shop.done(&["subscriptions", "list", "--json"]).json()[0].clone();
     assert_eq!(subscription["state"], "active");
     assert_eq!(shop.done(&["customers", "list", "--json"]).json()[0]["card_last4"], "3184");
+}
+
+#[test]
+fn a_customer_replaces_the_card_before_anything_is_declined() {
+    let Some(mut browser) = Chromium::start() else { return };
+    let sandbox = Sandbox::start();
+    let shop = shop_with_pages(&sandbox);
+    shop.import(&sandbox, &customers(1, "pm_card_visa_chargeDeclined"));
+    let link = shop.done(&["customers", "card-link", "c0@example.com"]).out;
+    let mut serve = shop.start(&["serve"]);
+    serve.logs("recurd serves on");
+    for look in LOOKS {
+        browser.look_like(look);
+        browser.go(link.trim());
+        assert!(browser.html().contains("I allow Example Shop to charge this card"), "{}", browser.html());
+        browser.picture("card-link");
+        if look.scripts {
+            assert!(browser.tab().starts_with("BUTTON Save a card"), "the button is first");
+        }
+        browser.click("button");
+        assert!(browser.url().starts_with(&format!("{}/c/pay/", sandbox.url)), "{}", browser.url());
+        browser.type_into("#card", "4242 4242 4242 4242");
+        browser.click("button");
+        assert!(browser.html().contains("Your card is saved"), "{}", browser.html());
+    }
+    assert_eq!(shop.done(&["customers", "list", "--json"]).json()[0]["card_last4"], "4242");
+    assert_eq!(rows(&sandbox.books(), "sessions").len(), LOOKS.len(), "one page for each time");
+    shop.done(&["run"]);
+    sandbox.assert_each_paid_once(1);
 }
 
 #[test]

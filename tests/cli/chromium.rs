@@ -21,13 +21,15 @@ pub(crate) struct Look {
     pub(crate) width: u32,
     pub(crate) dark: bool,
     pub(crate) scripts: bool,
+    /// Pixels of the picture for each of the page's.
+    pub(crate) scale: f64,
 }
 
 pub(crate) const LOOKS: [Look; 4] = [
-    Look { name: "phone-light", width: 390, dark: false, scripts: true },
-    Look { name: "phone-dark-noscript", width: 390, dark: true, scripts: false },
-    Look { name: "desktop-light-noscript", width: 1280, dark: false, scripts: false },
-    Look { name: "desktop-dark", width: 1280, dark: true, scripts: true },
+    Look { name: "phone-light", width: 390, dark: false, scripts: true, scale: 2.0 },
+    Look { name: "phone-dark-noscript", width: 390, dark: true, scripts: false, scale: 2.0 },
+    Look { name: "desktop-light-noscript", width: 1280, dark: false, scripts: false, scale: 1.0 },
+    Look { name: "desktop-dark", width: 1280, dark: true, scripts: true, scale: 1.0 },
 ];
 
 /// The browser with one open page.
@@ -96,7 +98,7 @@ impl Chromium {
         }
         let phone = look.width < 600;
         let size = json!({ "width": look.width, "height": if phone { 844 } else { 800 }, "mobile": phone,
-            "deviceScaleFactor": if phone { 2 } else { 1 } });
+            "deviceScaleFactor": look.scale });
         self.call("Emulation.setDeviceMetricsOverride", size);
         let scheme = if look.dark { "dark" } else { "light" };
         let media = json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });

@@ -6,6 +6,7 @@ mod browser;
 mod chromium;
 mod collecting;
 mod looks;
+mod pictures;
 #[path = "../real/mod.rs"]
 mod real;
 mod serving;

@@ -164,6 +164,21 @@ async fn a_paused_subscription_is_told_when_it_goes_on_and_charged_after_that() 
 }
 
 #[tokio::test]
+async fn a_charge_that_falls_due_before_its_notice_could_leave_waits() {
+    let scene = Scene::with(TOLD).await;
+    // Imported when the trial has a day left, and the mail server is down until after that.
+    scene.person("bob", "pm_card_visa", "tried", "2025-12-27T10:00:00Z").await;
+    scene.mails.fail_always(Some(Fault::Temporary));
+    scene.until("2026-01-06T20:00:00Z", Duration::from_secs(3600)).await;
+    assert_eq!((scene.states().await, scene.tries().len()), (vec!["due"], 0));
+    scene.mails.fail_always(None);
+    scene.days(9).await;
+    let accepted = scene.customer_mails()[0].date;
+    assert_eq!((scene.letters(), tried_at(&scene).len()), (vec!["notice".to_owned()], 1));
+    assert!(tried_at(&scene)[0].duration_since(accepted).as_secs() >= 7 * 86_400, "{accepted}");
+}
+
+#[tokio::test]
 async fn what_was_just_agreed_to_needs_no_notice_and_the_end_of_a_trial_does() {
     let scene = Scene::with(TOLD).await;
     scene.person("ann", "pm_card_visa", "told", DUE).await;
@@ -186,6 +201,10 @@ async fn a_decline_after_a_notice_is_retried_without_another() {
 async fn a_notice_that_may_have_arrived_counts_from_when_it_surely_did() {
     let (scene, _) = told().await;
     scene.mails.fail_next(Fault::Unknown { arrived: true });
+    scene.until("2026-01-29T09:00:00Z", Duration::from_secs(3600)).await;
+    scene.mails.fail_always(Some(Fault::Temporary));
+    scene.until("2026-01-30T15:00:00Z", Duration::from_secs(3600)).await;
+    scene.mails.fail_always(None);
     scene.until("2026-02-10T00:00:00Z", Duration::from_secs(3600)).await;
     let mails = scene.customer_mails();
     assert_eq!((mails.len(), &mails[0].message_id), (2, &mails[1].message_id));

@@ -6,6 +6,7 @@ mod database;
 mod folders;
 mod ladders;
 mod lookups;
+mod notices;
 mod periods;
 mod promises;
 mod round_trip;
