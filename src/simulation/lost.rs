@@ -45,7 +45,7 @@ impl Sim {
             self.restart(replica, stage::now_ms() + 60_000).await;
         }
         old.close().await;
-        (self.planned_at_writes, self.checked_at_writes) = (u64::MAX, u64::MAX);
+        (self.planned_at_writes, self.checked_at_writes) = (None, None);
         self.mirror = Mirror::default();
         let changes = self.store.changes(0).await.unwrap_or_default();
         self.wakes_at_writes = None;

@@ -77,8 +77,8 @@ pub(super) struct Sim {
     pub(super) backups: Vec<PathBuf>,
     pub(super) planned: BTreeMap<Job, i64>,
     pub(super) ticked: BTreeMap<Job, i64>,
-    pub(super) planned_at_writes: u64,
-    pub(super) checked_at_writes: u64,
+    pub(super) planned_at_writes: Option<u64>,
+    pub(super) checked_at_writes: Option<u64>,
     /// When each job has work next; see [`Sim::look_for_work`].
     pub(super) wakes: Vec<Wake>,
     pub(super) wakes_at_writes: Option<u64>,
@@ -141,8 +141,8 @@ impl Sim {
             backups: Vec::new(),
             planned: BTreeMap::new(),
             ticked: BTreeMap::new(),
-            planned_at_writes: u64::MAX,
-            checked_at_writes: u64::MAX,
+            planned_at_writes: None,
+            checked_at_writes: None,
             wakes: Vec::new(),
             wakes_at_writes: None,
         };
@@ -189,7 +189,7 @@ impl Sim {
             stage.note(|| "nothing goes wrong any more".to_owned());
         });
         self.people.is_quiet = true;
-        self.planned_at_writes = u64::MAX;
+        self.planned_at_writes = None;
         let now_ms = stage::now_ms();
         for replica in &mut self.replicas {
             replica.skew_ms = replica.skew_ms.clamp(-50_000, 50_000);
@@ -334,12 +334,12 @@ impl Sim {
     /// A process ends: all it was doing is gone, also what waits at a failpoint.
     pub(super) fn kill(&mut self, replica: usize) {
         self.tasks.retain(|_, task| task.replica != replica);
-        self.planned_at_writes = u64::MAX;
+        self.planned_at_writes = None;
     }
 
     fn finish(&mut self, end: End) {
         match end {
-            End::Job => self.planned_at_writes = u64::MAX,
+            End::Job => self.planned_at_writes = None,
             End::Accepted(parcel, taken) => self.delivered(*parcel, taken),
             End::Clicked(click, opened) => self.clicked(click, opened),
             End::Done => {}
@@ -356,7 +356,7 @@ impl Sim {
         let mut touched = stage::with(|stage| std::mem::take(&mut stage.touched));
         touched.charges.extend(fresh.charges);
         touched.tries.extend(fresh.tries);
-        let writes = self.store.writes();
+        let writes = Some(self.store.journal_writes());
         if writes != self.checked_at_writes {
             let changes = self.store.changes(self.mirror.seq).await.unwrap_or_default();
             self.checked_at_writes = writes;

@@ -20,10 +20,11 @@ const EARLY_MS: i64 = 60_000;
 impl Sim {
     /// Plans a tick for each job that has work, if the database has changed.
     pub(super) async fn plan(&mut self) {
-        if self.checked_at_writes == self.planned_at_writes {
+        let writes = Some(self.store.waking_writes());
+        if self.planned_at_writes == writes {
             return;
         }
-        self.planned_at_writes = self.checked_at_writes;
+        self.planned_at_writes = writes;
         self.look_for_work().await;
         let up_ms = self.replicas.iter().map(Replica::up_from_ms).min().unwrap_or(0);
         for wake in self.wakes.clone() {
@@ -46,7 +47,7 @@ impl Sim {
         self.planned.remove(&job);
         self.ticked.insert(job, now_ms);
         // The next plan must not take this tick for done.
-        self.planned_at_writes = u64::MAX;
+        self.planned_at_writes = None;
         self.look_for_work().await;
         if !self.wakes.iter().any(|wake| wake.job == job.as_str() && wake.at * 1000 <= now_ms + EARLY_MS) {
             return;
@@ -84,7 +85,7 @@ impl Sim {
 
     /// Asks the database when each job has work next, if anything was written since it was last asked.
     pub(super) async fn look_for_work(&mut self) {
-        let writes = Some(self.store.writes());
+        let writes = Some(self.store.waking_writes());
         if self.wakes_at_writes != writes {
             self.wakes = self.store.wakes().await.unwrap_or_default();
             self.wakes_at_writes = writes;
