@@ -26,6 +26,17 @@ pub struct Post {
     pub differs: bool,
     /// The database said, at that moment, that a 5xx was answered to this key.
     pub poisoned: bool,
+    /// Whose request it is.
+    pub sender: Sender,
+}
+
+/// The process that sends a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Sender {
+    /// It runs on a copy of the database.
+    pub is_copy: bool,
+    /// When it began, Unix milliseconds.
+    pub booted_ms: i64,
 }
 
 impl Post {
@@ -53,10 +64,21 @@ pub struct Letter {
     pub id: String,
     /// To whom.
     pub to: String,
+    /// It was sent by a process on a copy of the database.
+    pub of_copy: bool,
     /// The promise it keeps: the Message-ID's left half.
     pub promise: String,
     /// Its text.
     pub text: String,
+}
+
+impl Letter {
+    /// The token of its link.
+    #[must_use]
+    pub fn token(&self) -> Option<String> {
+        let (_, rest) = self.text.split_once("/pay/")?;
+        Some(rest.chars().take_while(char::is_ascii_alphanumeric).collect())
+    }
 }
 
 /// Everything outside of the database.
@@ -84,6 +106,10 @@ pub struct Truth {
     pub letters: Vec<Letter>,
     /// How often each Message-ID arrived.
     pub arrivals: BTreeMap<String, u32>,
+    /// When a database was last lost, or got a copy, Unix milliseconds: what was sent before, nobody need remember.
+    pub lost_ms: i64,
+    /// How often that was.
+    pub losses: u32,
 }
 
 /// What a look at Stripe found changed.
@@ -136,9 +162,15 @@ impl Truth {
         path: &str,
         body: &str,
         stored: Option<StoredRequest>,
+        sender: Sender,
     ) -> Post {
         if let Some(charge) = key.split(':').nth(2) {
             self.left.entry(charge.to_owned()).or_default().push(at_ms / 1000);
+        }
+        // A database that was restored begins anew with what Stripe does not have.
+        let lost_ms = self.lost_ms;
+        if self.keys.get(key).is_some_and(|known| known.0 < lost_ms) {
+            self.keys.remove(key);
         }
         let known = self.keys.entry(key.to_owned()).or_insert((at_ms, path.to_owned(), body.to_owned(), 0));
         known.3 += 1;
@@ -151,8 +183,9 @@ impl Truth {
             first_ms: known.0,
             times: known.3,
             differs,
+            poisoned: stored.as_ref().is_some_and(|one| one.poisoned_at.is_some()),
             stored,
-            poisoned: false,
+            sender,
         }
     }
 
@@ -161,6 +194,11 @@ impl Truth {
     pub fn last_left(&self, charge: &str, until: i64) -> i64 {
         let left = self.left.get(charge).into_iter().flatten();
         left.copied().take_while(|at| *at <= until).last().unwrap_or(until)
+    }
+
+    /// A database is lost, or gets a copy.
+    pub fn lose(&mut self, now_ms: i64) {
+        (self.lost_ms, self.losses) = (now_ms, self.losses + 1);
     }
 
     /// The first use of a key was none after all.
@@ -182,6 +220,12 @@ impl Truth {
     pub fn living(&self, charge: &str) -> Vec<String> {
         let ids = self.of_charge.get(charge).into_iter().flatten();
         ids.filter(|id| self.lives(id)).cloned().collect()
+    }
+
+    /// Whether a PaymentIntent was declined before a database was lost: nobody who lives knows it, and nobody confirms it.
+    #[must_use]
+    pub fn is_left_behind(&self, id: &str) -> bool {
+        self.losses > 0 && self.intents.get(id).is_some_and(|one| one.status == "requires_payment_method")
     }
 
     fn lives(&self, id: &str) -> bool {

@@ -125,6 +125,12 @@ const TABLES: &[(&str, &str, &str)] = &[
          'state', NEW.state, 'error', NEW.error",
         "OLD.state <> NEW.state",
     ),
+    (
+        "instance",
+        "'witness', NEW.witness, 'nonce', NEW.nonce, 'before', NEW.nonces_before, 'halted', NEW.halted_why, 'behind', NEW.behind_since",
+        "OLD.witness IS NOT NEW.witness OR OLD.nonce IS NOT NEW.nonce OR OLD.halted_why IS NOT NEW.halted_why \
+         OR OLD.behind_since IS NOT NEW.behind_since",
+    ),
     ("webhook_event", "'id', NEW.id, 'state', NEW.state", "OLD.state <> NEW.state"),
     (
         "customer",
@@ -154,6 +160,18 @@ impl Store {
         }
         for statement in statements {
             sqlx::query(sqlx::AssertSqlSafe(statement)).execute(&sqlite.pool).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes the one connection out of its pool. To be called in the midst of a simulation: there a statement waits without
+    /// letting the pool's own tasks run.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Database`].
+    pub async fn keep_connection(&self) -> Result<()> {
+        if let Backend::Sqlite(sqlite) = self.backend() {
+            drop(sqlite.connection().await?);
         }
         Ok(())
     }
