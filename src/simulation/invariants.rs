@@ -8,7 +8,7 @@ use super::bank::Bank;
 use super::mirror::{Mirror, Touched, is_finished};
 use super::rows::ChargeRow;
 use super::truth::{Letter, Post, Truth};
-use crate::sandbox::PaymentIntentRow;
+use crate::sandbox::{ChargeRow as Try, PaymentIntentRow};
 
 const HOUR_MS: i64 = 3_600_000;
 const DAY: i64 = 86_400;
@@ -279,13 +279,15 @@ fn network(truth: &Truth, bank: &Bank, id: &str) -> Result<(), Violation> {
     if this.on_session {
         return Ok(());
     }
-    let retry = before.iter().any(|other| other.metadata.get("recurd_charge") == Some(charge));
+    // A database that was lost took with it what was tried before.
+    let is_known = |other: &&&Try| other.created > truth.lost_ms / 1000;
+    let retry =
+        before.iter().filter(is_known).any(|other| other.metadata.get("recurd_charge") == Some(charge));
     // What was declined after our request had left, we could not know: Stripe may carry it out two days later.
     let left = truth.last_left(charge, this.created);
     for (max, window) in OWN_CEILINGS {
         // A clock may be off by two minutes.
-        let known =
-            before.iter().filter(|other| other.created <= left && other.created > truth.lost_ms / 1000);
+        let known = before.iter().filter(|other| truth.could_know(other, left));
         let count = known.filter(|other| other.created > this.created - window + 120).count();
         if retry && count >= max {
             broken("INV11", format!("{id}: tried again after {count} declines within {window} s"))?;

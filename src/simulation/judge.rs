@@ -11,7 +11,8 @@ impl Sim {
     pub(super) async fn check(&mut self) -> Result<(), Violation> {
         let fresh = stage::with(|stage| {
             let changes = stage.sandbox.take_changes();
-            stage.truth.learn(changes)
+            let now_ms = stage.now_ms();
+            stage.truth.learn(changes, now_ms)
         });
         self.collect_events();
         let mut touched = stage::with(|stage| std::mem::take(&mut stage.touched));

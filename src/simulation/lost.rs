@@ -84,7 +84,8 @@ impl Sim {
     }
 
     fn lost_one(&mut self) {
-        stage::with(|stage| stage.truth.lose(stage.hand.load(std::sync::atomic::Ordering::SeqCst)));
+        let now_ms = stage::now_ms();
+        stage::with(|stage| stage.truth.lose(now_ms));
     }
 
     async fn start_copy(&mut self) {
@@ -107,6 +108,8 @@ impl Sim {
             }
         }
         self.replicas.retain(|one| !one.is_copy);
+        // What it did until now, nobody knows.
+        stage::with(|stage| stage.truth.lost_ms = stage.now_ms());
         copy.store.close().await;
         self.past.push(copy.mirror);
     }

@@ -5,6 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::sandbox::{Changes, ChargeRow, PaymentIntentRow, SessionRow};
 use crate::store::journal::StoredRequest;
 
+/// Limit: a payment that is processing is asked after within this time.
+const POLLED_SECS: i64 = 7 * 3600;
+
 /// A POST that left.
 #[derive(Clone, Debug)]
 pub struct Post {
@@ -94,6 +97,8 @@ pub struct Truth {
     pub of_charge: BTreeMap<String, BTreeSet<String>>,
     /// Ids of the tries of a charge of ours.
     pub tries_of: BTreeMap<String, BTreeSet<String>>,
+    /// When tries were declined, Unix seconds: a slow bank says so days after it was asked.
+    pub failed_at: BTreeMap<String, i64>,
     /// Ids of the tries by fingerprint and amount, oldest first.
     pub tries_on: BTreeMap<(String, i64, String), Vec<String>>,
     /// POSTs by key: when first, with which path and body, how often.
@@ -123,7 +128,7 @@ pub struct Fresh {
 
 impl Truth {
     /// Takes in what changed at Stripe.
-    pub fn learn(&mut self, changes: Changes) -> Fresh {
+    pub fn learn(&mut self, changes: Changes, now_ms: i64) -> Fresh {
         let mut fresh = Fresh::default();
         for row in changes.sessions {
             if let Some(charge) = row.metadata.get("recurd_charge") {
@@ -148,6 +153,9 @@ impl Truth {
             if !self.tries.contains_key(&row.id) {
                 self.tries_on.entry(place).or_default().push(row.id.clone());
                 fresh.tries.push(row.id.clone());
+            }
+            if row.status == "failed" {
+                self.failed_at.entry(row.id.clone()).or_insert(now_ms / 1000);
             }
             self.tries.insert(row.id.clone(), row);
         }
@@ -199,6 +207,14 @@ impl Truth {
     /// A database is lost, or gets a copy.
     pub fn lose(&mut self, now_ms: i64) {
         (self.lost_ms, self.losses) = (now_ms, self.losses + 1);
+    }
+
+    /// Whether we could know of a decline at an instant. A bank that was slow is asked for its answer every six hours.
+    #[must_use]
+    pub fn could_know(&self, declined: &ChargeRow, at: i64) -> bool {
+        let failed_at = self.failed_at.get(&declined.id).copied().unwrap_or(declined.created);
+        let heard_at = if failed_at > declined.created { failed_at + POLLED_SECS } else { failed_at };
+        declined.created > self.lost_ms / 1000 && heard_at <= at
     }
 
     /// The first use of a key was none after all.
