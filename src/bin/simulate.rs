@@ -31,9 +31,6 @@ struct Args {
     /// Kinds of faults that do not strike, with commas between.
     #[arg(long, value_delimiter = ',')]
     without: Vec<String>,
-    /// Kinds that are off by default and shall strike.
-    #[arg(long, value_delimiter = ',')]
-    with: Vec<String>,
     /// Strikes that do not happen: 3-17,20-20.
     #[arg(long, value_delimiter = ',')]
     suppress: Vec<String>,
@@ -91,9 +88,6 @@ fn template(args: &Args) -> Result<Options, String> {
         |name: &String| Kind::parse(name).ok_or_else(|| format!("no kind of fault is called {name:?}"));
     for name in &args.without {
         options.disabled.insert(kind(name)?);
-    }
-    for name in &args.with {
-        options.disabled.remove(&kind(name)?);
     }
     for range in &args.suppress {
         let (from, to) = range.split_once('-').unwrap_or((range, range));

@@ -385,8 +385,19 @@ async fn adopt(ctx: &Ctx, claimed: Claimed, event: &Event, report: &mut Report) 
     let mut claimed = claimed;
     if claimed.charge.open_attempt().is_none() {
         let payment_method = claimed.payment_method.clone().unwrap_or_default();
-        let Ok(mut settlement) = start(ctx, &claimed, &[Event::Begin], now).await? else {
-            return Ok(ctx.store.release_charge(&claimed.charge, now.checked_add(REST).ok()).await?);
+        // An answer is one to something that was sent.
+        let begin: &[Event] = match event {
+            Event::Answered { .. } => &[Event::Begin, Event::Sending],
+            _ => &[Event::Begin],
+        };
+        let Ok(mut settlement) = start(ctx, &claimed, begin, now).await? else {
+            // No attempt may begin here (missed, or only reminded of): what was paid is paid all the same.
+            if matches!(event, Event::Paid(_)) {
+                settle_one(ctx, &claimed, event, Trace::default(), report).await?;
+                return Ok(());
+            }
+            let rest = now.checked_add(REST).ok().filter(|_| !claimed.charge.state.is_terminal());
+            return Ok(ctx.store.release_charge(&claimed.charge, rest).await?);
         };
         let charge = settlement.charge.clone();
         let Some(attempt) = charge.open_attempt() else { return Ok(()) };

@@ -180,7 +180,13 @@ pub async fn carry_out(ctx: &Ctx, agreed: &str, who: &str, progress: impl Fn(u64
             continue;
         };
         match claimed.charge.state {
-            State::Due { .. } | State::PastDue { .. } | State::Missed => {
+            State::Due { .. }
+            | State::PastDue { .. }
+            | State::Missed
+            | State::NeedsReview { attempt: None, .. }
+            | State::Uncollectible { .. }
+            | State::Canceled { .. }
+            | State::Settled { .. } => {
                 collect::adopt_forgotten(ctx, claimed, &mut report).await?;
             }
             _ => reconcile::reconcile(ctx, &claimed, &mut report).await?,

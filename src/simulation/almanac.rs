@@ -6,7 +6,7 @@ use jiff::tz::TimeZone;
 
 use super::Violation;
 use super::invariants::broken;
-use super::mirror::SubscriptionRow;
+use super::rows::SubscriptionRow;
 
 /// INV8: the local date of a period is its anchor's, so many months or days later; short months end early.
 pub(super) fn check(subscription: &SubscriptionRow, period: i64, due_at: i64) -> Result<(), Violation> {

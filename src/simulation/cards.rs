@@ -14,13 +14,16 @@ impl Sim {
     /// While nobody knows what became of an attempt, its customer may well look for another card.
     pub(super) fn worry(&mut self, charge: String) {
         if self.people.rng.chance(3000) {
-            let wait = self.people.rng.between(0, 3 * HOUR_MS);
+            let most = if self.people.rng.chance(5000) { HOUR_MS / 3 } else { 3 * HOUR_MS };
+            let wait = self.people.rng.between(0, most);
             self.act_in(wait, Act::NewCard { charge });
         }
     }
 
     pub(super) async fn new_card(&mut self, charge: &str) {
-        let (Some(at), Some(charge)) = (self.any_replica(), self.mirror.charges.get(charge)) else { return };
+        let (Some(at), Some(charge)) = (self.any_replica(), self.main.mirror.charges.get(charge)) else {
+            return;
+        };
         let customer = charge.customer.clone();
         self.spawn(at, None, |ctx| {
             Box::pin(async move {
@@ -38,9 +41,9 @@ impl Sim {
             return;
         }
         let now = stage::now_ms() / 1000;
-        let awake = self.mirror.charges.values().filter(|one| one.next_at.is_some_and(|at| at <= now));
+        let awake = self.main.mirror.charges.values().filter(|one| one.next_at.is_some_and(|at| at <= now));
         let customers: Vec<String> = awake
-            .filter_map(|one| self.mirror.customers.get(&one.customer))
+            .filter_map(|one| self.main.mirror.customers.get(&one.customer))
             .map(|one| one.stripe.clone())
             .collect();
         let (Some(at), false) = (self.any_replica(), customers.is_empty()) else { return };

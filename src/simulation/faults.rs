@@ -88,17 +88,14 @@ kinds! {
     /// A commit went through, its answer is lost.
     CommitLost = "commit-answer-lost", 60;
     /// The database is replaced by an old copy of itself.
-    Restore = "restore", 400;
+    Restore = "restore", 100;
     /// A copy of the database runs beside it.
-    Fork = "fork", 1;
+    Fork = "fork", 100;
     /// The configuration changes while something is under way.
     ConfigChange = "config-change", 3000;
 }
 
 impl Kind {
-    /// Off unless asked for: what a lost database forgets, only a recovery mode could know.
-    pub const RISKY: &[Self] = &[Self::Restore, Self::Fork];
-
     /// Reads its name.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
@@ -131,12 +128,6 @@ impl Faults {
         };
         let streams = Kind::ALL.iter().map(|kind| stream(*kind)).collect();
         Self { streams, disabled, suppressed, reached: BTreeMap::new(), struck: 0, is_quiet: true }
-    }
-
-    /// Whether this kind never strikes.
-    #[must_use]
-    pub fn is_disabled(&self, kind: Kind) -> bool {
-        self.disabled.contains(&kind)
     }
 
     /// Whether a fault of this kind strikes here. Its parameters are drawn from the stream that is returned.

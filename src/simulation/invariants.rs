@@ -5,9 +5,10 @@
 use super::Violation;
 use super::almanac;
 use super::bank::Bank;
-use super::mirror::{ChargeRow, Mirror, Touched, is_finished};
+use super::mirror::{Mirror, Touched, is_finished};
+use super::rows::ChargeRow;
 use super::truth::{Letter, Post, Truth};
-use crate::sandbox::PaymentIntentRow;
+use crate::sandbox::{ChargeRow as Try, PaymentIntentRow};
 
 const HOUR_MS: i64 = 3_600_000;
 const DAY: i64 = 86_400;
@@ -19,6 +20,10 @@ const POSTS_MAX: u32 = 21;
 const SENDINGS_MAX: i64 = 7;
 /// Limit: how long after a change a mail that was already on its way may still leave.
 const ON_ITS_WAY_MS: i64 = 10 * 60_000;
+/// Limit: what was on its way when charging was halted leaves within this time.
+const HALT_MS: i64 = 3 * 60_000;
+/// Limit: who has agreed with the witness need not look again for an hour; clocks may differ.
+const AGREED_MS: i64 = HOUR_MS + 6 * 60_000;
 /// Limit: half of the shortest period in these worlds.
 const GAP_SECS_MIN: u64 = 3 * 86_400;
 /// What machines may try on one card and amount after declines: less than so many within so many seconds.
@@ -30,31 +35,44 @@ pub(super) fn broken<T>(invariant: &'static str, text: String) -> Result<T, Viol
     Err(Violation { invariant, text })
 }
 
+/// What a database is judged by.
+pub(super) struct Sight<'a> {
+    /// What it says.
+    pub(super) mirror: &'a Mirror,
+    /// What all databases say, also those that are gone.
+    pub(super) everybody: Vec<&'a Mirror>,
+    /// It is a copy that should not run.
+    pub(super) is_copy: bool,
+    /// It knows everything, and nobody else charges.
+    pub(super) is_alone: bool,
+    /// Since when the witness shows what it does not know, Unix milliseconds.
+    pub(super) strange_since_ms: Option<i64>,
+    pub(super) truth: &'a Truth,
+    pub(super) bank: &'a Bank,
+    pub(super) now_ms: i64,
+}
+
 /// Checks what a step touched.
 ///
 /// # Errors
 /// The first invariant that does not hold.
-pub(super) fn check(
-    mirror: &Mirror,
-    truth: &Truth,
-    bank: &Bank,
-    touched: &Touched,
-    now_ms: i64,
-) -> Result<(), Violation> {
+pub(super) fn check(sight: &Sight, touched: &Touched) -> Result<(), Violation> {
+    let (mirror, truth, now_ms) = (sight.mirror, sight.truth, sight.now_ms);
     for id in &touched.charges {
-        stripe_objects(mirror, truth, id)?;
+        stripe_objects(sight, id)?;
         if let Some(charge) = mirror.charges.get(id) {
-            rows(mirror, truth, charge)?;
+            rows(sight, charge)?;
         }
     }
     for id in &touched.subscriptions {
         periods(mirror, id)?;
     }
     for post in &touched.posts {
-        request(post)?;
+        request(post, truth.losses)?;
+        halted(sight, post)?;
     }
     for id in &touched.tries {
-        network(truth, bank, id)?;
+        network(truth, sight.bank, id)?;
     }
     if let Some((key, from, to)) = touched.odd_attempts.first() {
         broken("INV6", format!("attempt {key} was {from} and became {to}"))?;
@@ -78,29 +96,30 @@ pub(super) fn check(
     reopened(mirror, touched)?;
     declines(mirror, truth, touched)?;
     events(mirror, truth, touched)?;
-    for at in &touched.letters {
-        letter(mirror, truth, &truth.letters[*at], now_ms)?;
+    for arrived in touched.letters.iter().map(|at| &truth.letters[*at]) {
+        if arrived.of_copy == sight.is_copy {
+            letter(mirror, truth, arrived, now_ms)?;
+        }
     }
     Ok(())
 }
 
 /// INV1, INV2, INV5: what exists at Stripe for one charge.
-fn stripe_objects(mirror: &Mirror, truth: &Truth, id: &str) -> Result<(), Violation> {
-    let paid = truth.succeeded(id);
+fn stripe_objects(sight: &Sight, id: &str) -> Result<(), Violation> {
+    let paid = sight.truth.succeeded(id);
     if paid.len() > 1 {
         let ids: Vec<&str> = paid.iter().map(|one| one.id.as_str()).collect();
         broken("INV1", format!("charge {id} was collected {} times: {ids:?}", paid.len()))?;
     }
-    let living = truth.living(id);
+    let living = sight.truth.living(id);
     if living.len() > 1 || (!living.is_empty() && !paid.is_empty()) {
         broken("INV2", format!("charge {id}: {living:?} may take its money, {} did", paid.len()))?;
     }
-    match (paid.first(), mirror.charges.get(id)) {
-        (Some(paid), Some(charge)) => right_money(mirror, charge, paid),
-        (Some(paid), None) => {
-            broken("INV3", format!("{} was paid for a charge that no database has", paid.id))
-        }
-        (None, _) => Ok(()),
+    let Some(paid) = paid.first() else { return Ok(()) };
+    let known = sight.everybody.iter().find_map(|one| one.charges.get(id).map(|charge| (*one, charge)));
+    match known {
+        Some((mirror, charge)) => right_money(mirror, charge, paid),
+        None => broken("INV3", format!("{} was paid for a charge that no database has", paid.id)),
     }
 }
 
@@ -120,7 +139,8 @@ fn right_money(mirror: &Mirror, charge: &ChargeRow, paid: &PaymentIntentRow) -> 
 }
 
 /// INV2, INV4, INV9: the rows of one charge agree with each other, and a finished one leaves nothing at Stripe.
-fn rows(mirror: &Mirror, truth: &Truth, charge: &ChargeRow) -> Result<(), Violation> {
+fn rows(sight: &Sight, charge: &ChargeRow) -> Result<(), Violation> {
+    let (mirror, truth) = (sight.mirror, sight.truth);
     let (id, state) = (&charge.id, charge.state.as_str());
     if let Some(worn) = mirror.attempts_of(id).find(|one| one.sends > SENDINGS_MAX) {
         broken("INV4", format!("key {} was sent {} times", worn.key, worn.sends))?;
@@ -133,8 +153,10 @@ fn rows(mirror: &Mirror, truth: &Truth, charge: &ChargeRow) -> Result<(), Violat
             format!("charge {id} is {state} with {open} open attempts and {} collectors", living.len()),
         )?;
     }
-    if is_finished(state) && !truth.living(id).is_empty() {
-        broken("INV2", format!("charge {id} is {state}, but {:?} may take its money", truth.living(id)))?;
+    let living_there: Vec<String> =
+        truth.living(id).into_iter().filter(|one| !truth.is_left_behind(one)).collect();
+    if is_finished(state) && sight.is_alone && !living_there.is_empty() {
+        broken("INV2", format!("charge {id} is {state}, but {living_there:?} may take its money"))?;
     }
     let allowed = match state {
         "collecting" => open == 1,
@@ -183,7 +205,7 @@ fn spaced(touched: &Touched) -> Result<(), Violation> {
 }
 
 /// INV3, INV4, INV17: a POST that leaves.
-fn request(post: &Post) -> Result<(), Violation> {
+fn request(post: &Post, losses: u32) -> Result<(), Violation> {
     if post.differs {
         broken("INV17", format!("key {} carries other bytes than before", post.key))?;
     }
@@ -208,8 +230,28 @@ fn request(post: &Post) -> Result<(), Violation> {
     if post.poisoned {
         broken("INV4", format!("key {} leaves again after a 5xx", post.key))?;
     }
-    if post.times > POSTS_MAX {
+    if post.times > POSTS_MAX * (1 + losses) {
         broken("INV4", format!("key {} left {} times", post.key, post.times))?;
+    }
+    Ok(())
+}
+
+/// INV15, INV18: what is halted, or does not know what Stripe knows, sends nothing that takes money.
+fn halted(sight: &Sight, post: &Post) -> Result<(), Violation> {
+    if !post.moves_money() {
+        return Ok(());
+    }
+    if let Some(since) = sight.mirror.halted_ms.filter(|since| post.at_ms - since > HALT_MS) {
+        let secs = (post.at_ms - since) / 1000;
+        broken("INV15", format!("key {} leaves {secs} s after charging was halted", post.key))?;
+    }
+    let Some(since) = sight.strange_since_ms else { return Ok(()) };
+    if post.sender.booted_ms >= since || post.at_ms - since > AGREED_MS {
+        let minutes = (post.at_ms - since) / 60_000;
+        broken(
+            "INV18",
+            format!("key {} leaves a database that has been behind for {minutes} min", post.key),
+        )?;
     }
     Ok(())
 }
@@ -237,12 +279,15 @@ fn network(truth: &Truth, bank: &Bank, id: &str) -> Result<(), Violation> {
     if this.on_session {
         return Ok(());
     }
-    let retry = before.iter().any(|other| other.metadata.get("recurd_charge") == Some(charge));
+    // A database that was lost took with it what was tried before.
+    let is_known = |other: &&&Try| other.created > truth.lost_ms / 1000;
+    let retry =
+        before.iter().filter(is_known).any(|other| other.metadata.get("recurd_charge") == Some(charge));
     // What was declined after our request had left, we could not know: Stripe may carry it out two days later.
     let left = truth.last_left(charge, this.created);
     for (max, window) in OWN_CEILINGS {
         // A clock may be off by two minutes.
-        let known = before.iter().filter(|other| other.created <= left);
+        let known = before.iter().filter(|other| truth.could_know(other, left));
         let count = known.filter(|other| other.created > this.created - window + 120).count();
         if retry && count >= max {
             broken("INV11", format!("{id}: tried again after {count} declines within {window} s"))?;
@@ -250,7 +295,8 @@ fn network(truth: &Truth, bank: &Bank, id: &str) -> Result<(), Violation> {
     }
     let orders =
         bank.orders.iter().filter(|order| order.charge == *charge && order.fingerprint == this.fingerprint);
-    for order in orders.filter(|order| order.at < this.created) {
+    // A database that was lost took with it what banks had asked for.
+    for order in orders.filter(|order| order.at < this.created && order.at > truth.lost_ms / 1000) {
         if order.not_before.is_none_or(|at| this.created < at - 120) {
             broken("INV11", format!("{id}: tried against the network's advice of {}", order.at))?;
         }
@@ -304,7 +350,7 @@ fn events(mirror: &Mirror, truth: &Truth, touched: &Touched) -> Result<(), Viola
 /// INV12: a mail that arrived.
 fn letter(mirror: &Mirror, truth: &Truth, letter: &Letter, now_ms: i64) -> Result<(), Violation> {
     let times = truth.arrivals.get(&letter.id).copied().unwrap_or(0);
-    if times > 2 {
+    if times > 2 * (1 + truth.losses) {
         broken("INV12", format!("mail {} arrived {times} times", letter.id))?;
     }
     if letter.at_ms - letter.written_ms > ON_ITS_WAY_MS {

@@ -4,131 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
+use super::rows::{
+    AttemptRow, ChargeRow, CollectorRow, CustomerRow, EventRow, InstanceRow, PromiseRow, SubscriptionRow,
+};
 use super::truth::Post;
 use crate::store::journal::Change;
-
-/// A charge.
-#[derive(Clone, Debug, Deserialize)]
-pub struct ChargeRow {
-    /// Its id.
-    pub id: String,
-    /// Its subscription.
-    pub subscription: Option<String>,
-    /// Its period.
-    pub period: Option<i64>,
-    /// Its customer.
-    pub customer: String,
-    /// Minor units.
-    pub amount: i64,
-    /// Lowercase code.
-    pub currency: String,
-    /// Unix seconds.
-    pub due_at: i64,
-    /// State.
-    pub state: String,
-    /// When the next action is due, Unix seconds.
-    pub next_at: Option<i64>,
-    /// Until when a link is open, or a person has been waited for, Unix seconds.
-    pub until_at: Option<i64>,
-    /// Declines so far.
-    pub declines: Option<i64>,
-}
-
-/// An attempt.
-#[derive(Clone, Debug, Deserialize)]
-pub struct AttemptRow {
-    /// Its charge.
-    pub charge: String,
-    /// Its number.
-    pub number: i64,
-    /// Its key.
-    pub key: String,
-    /// State.
-    pub state: String,
-    /// How often it was marked as sent.
-    pub sends: i64,
-    /// Since when a 5xx is known.
-    pub poisoned: Option<i64>,
-    /// When its key was first used, Unix seconds by the clock of whoever did it.
-    pub first_sent_at: Option<i64>,
-}
-
-/// A collector.
-#[derive(Clone, Debug, Deserialize)]
-pub struct CollectorRow {
-    /// Its charge.
-    pub charge: String,
-    /// Its generation.
-    pub generation: i64,
-    /// Kind.
-    pub kind: String,
-    /// State.
-    pub state: String,
-}
-
-/// A subscription.
-#[derive(Clone, Debug, Deserialize)]
-pub struct SubscriptionRow {
-    /// Its id.
-    pub id: String,
-    /// State.
-    pub state: String,
-    /// The first period without a charge.
-    pub next_index: i64,
-    /// Its plan.
-    pub plan: String,
-    /// Local date of period 0.
-    pub anchor: String,
-    /// IANA zone.
-    pub zone: String,
-}
-
-/// A promise.
-#[derive(Clone, Debug, Deserialize)]
-pub struct PromiseRow {
-    /// Its id.
-    pub id: String,
-    /// What it belongs to.
-    pub subject: String,
-    /// Unique within the subject.
-    pub step: String,
-    /// Kind.
-    pub kind: String,
-    /// Template of a mail.
-    pub template: Option<String>,
-    /// State.
-    pub state: String,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-struct EventRow {
-    id: String,
-    state: String,
-}
-
-/// A customer.
-#[derive(Clone, Debug, Deserialize)]
-pub struct CustomerRow {
-    /// Its id.
-    pub id: String,
-    /// At Stripe.
-    pub stripe: String,
-    /// Whether the address takes mail.
-    pub mail: String,
-    /// Why nothing is charged.
-    pub hold: Option<String>,
-    /// Whether no card is saved.
-    #[serde(deserialize_with = "is_true")]
-    pub cardless: bool,
-    /// Since when a card is saved that was not before, Unix milliseconds.
-    #[serde(skip)]
-    pub card_since_ms: i64,
-}
-
-/// SQLite's truth is 1.
-fn is_true<'a, D: serde::Deserializer<'a>>(value: D) -> Result<bool, D::Error> {
-    i64::deserialize(value).map(|number| number != 0)
-}
 
 /// One database.
 #[derive(Debug, Default)]
@@ -159,6 +39,12 @@ pub struct Mirror {
     pub without_card: BTreeSet<String>,
     /// When an address was first seen dead, by customer, Unix milliseconds.
     pub dead_ms: BTreeMap<String, i64>,
+    /// The installation.
+    pub instance: Option<InstanceRow>,
+    /// Every nonce that was ever committed.
+    pub nonces: BTreeSet<String>,
+    /// Since when nothing may be charged, Unix milliseconds.
+    pub halted_ms: Option<i64>,
     /// The newest change taken in.
     pub seq: i64,
 }
@@ -196,6 +82,17 @@ pub struct Touched {
     pub letters: Vec<usize>,
     /// Tries that reached a card.
     pub tries: Vec<String>,
+}
+
+impl Touched {
+    /// What concerns a copy of the database: its own requests and mails, and whatever changed at Stripe.
+    #[must_use]
+    pub fn part_of_copy(&mut self) -> Self {
+        let (posts, own) = std::mem::take(&mut self.posts).into_iter().partition(|one| one.sender.is_copy);
+        self.posts = own;
+        let letters = self.letters.clone();
+        Self { charges: self.charges.clone(), posts, letters, ..Self::default() }
+    }
 }
 
 /// Clocks may differ by two minutes.
@@ -259,9 +156,17 @@ impl Mirror {
                     };
                     self.customers.insert(row.id.clone(), CustomerRow { card_since_ms, ..row });
                 }
+                "instance" => self.instance(read(&row), now_ms),
                 other => unreachable!("the journal has no {other}"),
             }
         }
+    }
+
+    fn instance(&mut self, row: InstanceRow, now_ms: i64) {
+        self.nonces.extend(row.before.split_whitespace().map(str::to_owned));
+        self.nonces.extend(row.nonce.clone());
+        self.halted_ms = row.halted.as_ref().map(|_| self.halted_ms.unwrap_or(now_ms));
+        self.instance = Some(row);
     }
 
     fn charge(&mut self, row: ChargeRow, now_ms: i64, touched: &mut Touched) {
@@ -309,7 +214,8 @@ impl Mirror {
         let before = self.attempts.insert(place.clone(), row.clone());
         self.keys.insert(row.key.clone(), place.clone());
         let sends = before.as_ref().map_or(0, |one| one.sends);
-        if (before.is_none() && is_open(&row.state)) || (sends == 0 && row.sends > 0) {
+        // One that is only written down belongs to what a recovery found at Stripe.
+        if sends == 0 && row.sends > 0 && row.state != "unknown" {
             self.begun(&row, now_ms, touched);
         }
         if row.state == "unknown" {

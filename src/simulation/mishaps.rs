@@ -1,6 +1,7 @@
 //! What happens to processes, their clocks, their database and their mail server.
 
 use super::faults::Kind;
+use super::rng::Rng;
 use super::sim::{Action, Sim};
 use super::stage;
 use crate::mail::Fault;
@@ -36,6 +37,9 @@ impl Sim {
             });
             self.kill(replica);
             self.restart(replica, now_ms + down_ms).await;
+            let hanging = self.main.mirror.charges.values().filter(|one| one.state == "collecting");
+            let hanging: Vec<String> = hanging.map(|one| one.id.clone()).collect();
+            hanging.into_iter().for_each(|charge| self.worry(charge));
             return true;
         }
         let pause = strike(Kind::Pause, 6 * MINUTE_MS, 90 * MINUTE_MS);
@@ -69,8 +73,7 @@ impl Sim {
 
     /// A new process in the place of one that died. What it believes is what the database says.
     pub(super) async fn restart(&mut self, replica: usize, at_ms: i64) {
-        let change =
-            stage::with(|stage| stage.faults.strike(Kind::ConfigChange).map(super::rng::Rng::number));
+        let change = stage::with(|stage| stage.faults.strike(Kind::ConfigChange).map(Rng::number));
         if let Some(number) = change {
             stage::note(|| "  fault: the configuration is changed".to_owned());
             self.config.consent_text = format!("I allow it, text {}", number % 1000);
@@ -80,15 +83,12 @@ impl Sim {
                 terms.name = format!("New {name}");
             }
         }
-        let one = &self.replicas[replica];
-        let booted =
-            super::world::boot(self.store.clone(), one.hand.clone(), &self.config, &self.templates).await;
-        let one = &mut self.replicas[replica];
-        if let Ok((ctx, mails)) = booted {
-            (one.ctx, one.mails) = (ctx, mails);
+        let (skew_ms, is_copy) = (self.replicas[replica].skew_ms, self.replicas[replica].is_copy);
+        if let Ok(booted) = self.start_replica(skew_ms, is_copy).await {
+            self.replicas[replica] = booted;
         }
-        one.paused_until_ms = 0;
-        one.down_until_ms = at_ms;
+        self.replicas[replica].paused_until_ms = 0;
+        self.replicas[replica].down_until_ms = at_ms;
     }
 
     /// The mail server's answer to a mail that leaves now.
@@ -98,8 +98,12 @@ impl Sim {
         }
         let fault = stage::with(|stage| {
             let now_ms = stage.now_ms();
-            if let Some(down_ms) = stage.faults.strike(Kind::MailDown).map(|rng| rng.between(0, 30 * HOUR_MS))
-            {
+            let hours = |rng: &mut Rng| if rng.chance(3000) { 120 } else { 30 };
+            let down = |rng: &mut Rng| {
+                let most = hours(rng);
+                rng.between(0, most * HOUR_MS)
+            };
+            if let Some(down_ms) = stage.faults.strike(Kind::MailDown).map(down) {
                 stage.mail_down_until_ms = now_ms + down_ms;
             }
             let is_down = now_ms < stage.mail_down_until_ms && !stage.faults.is_quiet;

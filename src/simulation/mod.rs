@@ -10,16 +10,19 @@ pub mod almanac;
 pub mod bank;
 pub mod bugs;
 pub mod cards;
+mod database;
 pub mod drive;
 pub mod ending;
 pub mod faults;
 pub mod invariants;
+mod judge;
 pub mod lost;
 pub mod mirror;
 pub mod mishaps;
 pub mod people;
 pub mod post;
 pub mod rng;
+pub mod rows;
 pub mod shrink;
 pub mod sim;
 pub mod stage;
@@ -56,7 +59,7 @@ impl Options {
         Self {
             seed,
             days: 90,
-            disabled: Kind::RISKY.iter().copied().collect(),
+            disabled: BTreeSet::new(),
             suppressed: BTreeSet::new(),
             bug: None,
             traces: false,

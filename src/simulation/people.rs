@@ -36,6 +36,16 @@ pub(super) enum Act {
     NewCard { charge: String },
     /// The nightly backup.
     BackUp,
+    /// It comes back; or the old one `stays` beside it.
+    Restore { file: u32, stays: bool },
+    /// It is started beside the database.
+    Fork { file: u32 },
+    /// Somebody stops the copy.
+    StopCopy,
+    /// An operator looks whether the database is behind, and how far.
+    Recover,
+    /// An operator agrees to a plan.
+    Agree { hash: String },
     /// Somebody gives money back on Stripe's own pages, or a bank takes it back.
     Dashboard,
 }
@@ -90,8 +100,7 @@ impl People {
 
     /// A mail arrives: some follow its link, late, twice, or never.
     pub(super) fn read(&mut self, letter: &Letter) -> Vec<(i64, Act)> {
-        let Some((_, rest)) = letter.text.split_once("/pay/") else { return Vec::new() };
-        let token: String = rest.chars().take_while(char::is_ascii_alphanumeric).collect();
+        let Some(token) = letter.token() else { return Vec::new() };
         let rng = &mut self.rng;
         let click =
             |rng: &mut Rng| Act::Click(Click { token: token.clone(), patience: 3, leaves: rng.chance(2000) });
@@ -143,6 +152,8 @@ impl Sim {
             | Act::BackUp
             | Act::Dashboard
             | Act::NewCard { .. }
+            | Act::Restore { .. }
+            | Act::Fork { .. }
             | Act::Enrol { .. }
                 if self.people.is_quiet => {}
             Act::Operate => self.operate().await,
@@ -153,6 +164,11 @@ impl Sim {
                 self.back_up().await;
             }
             Act::Dashboard => self.dashboard(),
+            Act::Restore { file, stays } => self.restore(file, stays).await,
+            Act::Fork { file } => self.fork(file).await,
+            Act::StopCopy => self.stop_copy().await,
+            Act::Recover => self.plan_recovery().await,
+            Act::Agree { hash } => self.confirm_recovery(hash).await,
             Act::Enrol { number } => self.enrol(number).await,
         }
     }
@@ -222,15 +238,16 @@ impl Sim {
     async fn operate(&mut self) {
         let Some(at) = self.any_replica() else { return };
         let rng = &mut self.people.rng;
-        let subscriptions: Vec<String> = self.mirror.subscriptions.keys().cloned().collect();
-        let open = self.mirror.open_charges();
-        let customers: Vec<String> = self.mirror.customers.keys().cloned().collect();
+        let subscriptions: Vec<String> = self.main.mirror.subscriptions.keys().cloned().collect();
+        let open = self.main.mirror.open_charges();
+        let customers: Vec<String> = self.main.mirror.customers.keys().cloned().collect();
         let (Some(subscription), Some(customer)) = (pick(rng, &subscriptions), pick(rng, &customers)) else {
             return;
         };
         let charge = pick(rng, &open);
         let (choice, number, wait) = (rng.below(20), rng.between(1, 9_999), rng.between(0, 6 * DAY_MS));
         let held = self
+            .main
             .mirror
             .customers
             .get(&customer)
@@ -263,7 +280,10 @@ impl Sim {
     /// Decides what waits for a person.
     async fn review(&mut self) {
         self.release_some().await;
-        let waiting = self.mirror.waiting_charges();
+        if self.main.is_behind() && self.people.rng.chance(2000) {
+            self.plan_recovery().await;
+        }
+        let waiting = self.main.mirror.waiting_charges();
         let Some(charge) = pick(&mut self.people.rng, &waiting) else { return };
         let Some(at) = self.any_replica() else { return };
         let choice = *self.people.rng.pick(&[
@@ -285,13 +305,14 @@ impl Sim {
     /// Nobody is held, and nothing is paused, for ever.
     async fn release_some(&mut self) {
         let held: Vec<String> = self
+            .main
             .mirror
             .customers
             .values()
             .filter(|one| one.hold.is_some())
             .map(|one| one.stripe.clone())
             .collect();
-        let paused = self.mirror.subscriptions.values().filter(|one| one.state == "paused");
+        let paused = self.main.mirror.subscriptions.values().filter(|one| one.state == "paused");
         let paused: Vec<String> = paused.map(|one| one.id.clone()).collect();
         let rng = &mut self.people.rng;
         let held = pick(rng, &held).filter(|_| rng.chance(3000));

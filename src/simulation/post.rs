@@ -112,9 +112,9 @@ impl Sim {
         let now_ms = stage::now_ms();
         let mut arrived = Vec::new();
         for replica in &self.replicas {
-            arrived.extend(replica.mails.drain());
+            arrived.extend(replica.mails.drain().into_iter().map(|mail| (mail, replica.is_copy)));
         }
-        for mail in arrived {
+        for (mail, of_copy) in arrived {
             let id = mail.message_id.as_str().to_owned();
             let promise = id.trim_start_matches('<').split('@').next().unwrap_or_default().to_owned();
             let letter = Letter {
@@ -123,6 +123,7 @@ impl Sim {
                 id,
                 to: mail.to.email().to_owned(),
                 promise,
+                of_copy,
                 text: mail.text,
             };
             let acts = self.people.read(&letter);

@@ -79,22 +79,9 @@ pub fn command(options: &Options) -> String {
         "cargo run --profile simulation --features simulation --bin simulate -- --seed {} --days {} --trace",
         options.seed, options.days
     );
-    let off: Vec<&str> = options
-        .disabled
-        .iter()
-        .filter(|kind| !Kind::RISKY.contains(kind))
-        .map(|kind| kind.as_str())
-        .collect();
-    if !off.is_empty() {
+    if !options.disabled.is_empty() {
+        let off: Vec<&str> = options.disabled.iter().map(|kind| kind.as_str()).collect();
         let _ = write!(text, " --without {}", off.join(","));
-    }
-    let risky: Vec<&str> = Kind::RISKY
-        .iter()
-        .filter(|kind| !options.disabled.contains(kind))
-        .map(|kind| kind.as_str())
-        .collect();
-    if !risky.is_empty() {
-        let _ = write!(text, " --with {}", risky.join(","));
     }
     if !options.suppressed.is_empty() {
         let _ = write!(text, " --suppress {}", ranges(&options.suppressed));

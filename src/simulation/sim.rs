@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicI64;
 
 use anyhow::Result;
 
+use super::database::Database;
 use super::drive::{Boxed, Signal, poll_to_rest};
 use super::mirror::Mirror;
 use super::people::{Act, People};
@@ -14,13 +15,11 @@ use super::post::Parcel;
 use super::rng::Rng;
 use super::stage::{self, Stage};
 use super::world::{self, Dir, Replica};
-use super::{Options, Outcome, Violation, bank, ending, invariants};
+use super::{Options, Outcome, Violation, bank, ending};
 use crate::config::Config;
 use crate::failpoint;
 use crate::flows::pay_link::Opened;
 use crate::flows::{Ctx, Job};
-use crate::store::Store;
-use crate::store::journal::Wake;
 use crate::template::Templates;
 
 /// Limit: a run that takes more steps does not come to rest.
@@ -37,6 +36,8 @@ pub(super) enum End {
     Accepted(Box<Parcel>, bool),
     /// A click led somewhere.
     Clicked(super::people::Click, Option<Opened>),
+    /// An operator knows what a recovery would do, or could not be told.
+    Planned(Option<String>),
     /// Something that needs no answer.
     Done,
 }
@@ -51,8 +52,13 @@ struct Task {
 
 /// What happens next.
 pub(super) enum Action {
-    Tick(Job),
-    Release { task: u64, ticket: u64, place: &'static str },
+    /// On the copy, if there is one and the second says so.
+    Tick(Job, bool),
+    Release {
+        task: u64,
+        ticket: u64,
+        place: &'static str,
+    },
     Deliver(Box<Parcel>),
     Act(Act),
 }
@@ -61,9 +67,14 @@ pub(super) enum Action {
 pub(super) struct Sim {
     pub(super) config: Config,
     pub(super) templates: Templates,
-    pub(super) store: Store,
+    /// The database that counts.
+    pub(super) main: Database,
+    /// One that runs beside it, and should not.
+    pub(super) copy: Option<Database>,
+    /// What databases knew that are gone.
+    pub(super) past: Vec<Mirror>,
+    /// Those on the copy come last.
     pub(super) replicas: Vec<Replica>,
-    pub(super) mirror: Mirror,
     pub(super) people: People,
     pub(super) bank: bank::Shared,
     pub(super) rng: Rng,
@@ -74,14 +85,8 @@ pub(super) struct Sim {
     tasks: BTreeMap<u64, Task>,
     scheduled: BTreeSet<u64>,
     pub(super) dir: PathBuf,
-    pub(super) backups: Vec<PathBuf>,
-    pub(super) planned: BTreeMap<Job, i64>,
-    pub(super) ticked: BTreeMap<Job, i64>,
-    pub(super) planned_at_writes: u64,
-    pub(super) checked_at_writes: u64,
-    /// When each job has work next; see [`Sim::look_for_work`].
-    pub(super) wakes: Vec<Wake>,
-    pub(super) wakes_at_writes: Option<u64>,
+    /// Copies of the database that were written.
+    pub(super) files: u32,
 }
 
 /// Runs a seed.
@@ -90,11 +95,14 @@ pub(super) async fn run(options: &Options) -> Outcome {
     let mut sim = Sim::new(options, &dir).await.expect("the world can be set up");
     let violation = sim.story(options).await.err();
     let struck_places = std::mem::take(&mut sim.places);
-    let states = sim.mirror.states();
+    let states = sim.main.mirror.states();
     let (steps, tasks) = (sim.steps, std::mem::take(&mut sim.tasks));
     drop(tasks);
     failpoint::disarm();
-    sim.store.close().await;
+    sim.main.store.close().await;
+    if let Some(copy) = &sim.copy {
+        copy.store.close().await;
+    }
     drop(sim);
     let stage = stage::take().expect("a stage was set");
     Outcome {
@@ -121,13 +129,14 @@ impl Sim {
         stage::set(Some(Stage::new(options, hand, sandbox)));
         let config = world::config(&mut rng)?;
         let templates = world::templates()?;
-        let store = world::database().await?;
+        let main = Database::new(world::database().await?);
         let mut sim = Self {
             config,
             templates,
-            store,
+            main,
+            copy: None,
+            past: Vec::new(),
             replicas: Vec::new(),
-            mirror: Mirror::default(),
             people: People::new(options.seed),
             bank,
             rng: Rng::new(options.seed, "order"),
@@ -138,17 +147,11 @@ impl Sim {
             tasks: BTreeMap::new(),
             scheduled: BTreeSet::new(),
             dir: dir.0.clone(),
-            backups: Vec::new(),
-            planned: BTreeMap::new(),
-            ticked: BTreeMap::new(),
-            planned_at_writes: u64::MAX,
-            checked_at_writes: u64::MAX,
-            wakes: Vec::new(),
-            wakes_at_writes: None,
+            files: 0,
         };
         for _ in 0..rng.between(1, 4) {
             let skew_ms = rng.between(-55_000, 55_000);
-            let replica = sim.start_replica(skew_ms).await?;
+            let replica = sim.start_replica(skew_ms, false).await?;
             sim.replicas.push(replica);
         }
         world::populate(&sim.replicas[0].ctx, &mut rng, start).await?;
@@ -160,11 +163,12 @@ impl Sim {
         self.tasks.values().any(|task| task.replica == replica && task.job == Some(job))
     }
 
-    async fn start_replica(&self, skew_ms: i64) -> Result<Replica> {
+    pub(super) async fn start_replica(&self, skew_ms: i64, is_copy: bool) -> Result<Replica> {
         let hand = Arc::new(AtomicI64::new(stage::now_ms() + skew_ms));
-        let (ctx, mails) =
-            world::boot(self.store.clone(), hand.clone(), &self.config, &self.templates).await?;
-        Ok(Replica { ctx, mails, hand, skew_ms, paused_until_ms: 0, down_until_ms: 0 })
+        let database = self.copy.as_ref().filter(|_| is_copy).unwrap_or(&self.main);
+        let store = database.store.clone();
+        let (ctx, mails) = world::boot(store, hand.clone(), &self.config, &self.templates, is_copy).await?;
+        Ok(Replica { ctx, mails, hand, skew_ms, paused_until_ms: 0, down_until_ms: 0, is_copy })
     }
 
     async fn story(&mut self, options: &Options) -> Result<(), Violation> {
@@ -177,19 +181,24 @@ impl Sim {
             .for_each(|(at, act)| self.at(at, Action::Act(act)));
         self.check().await?;
         self.live(begin + options.days * DAY_MS).await?;
-        self.end_trouble();
+        self.end_trouble().await;
         self.live(begin + (options.days + QUIET_DAYS) * DAY_MS).await?;
-        self.look_for_work().await;
-        ending::check(self)
+        self.main.look_for_work().await;
+        ending::check(self).await
     }
 
-    fn end_trouble(&mut self) {
+    async fn end_trouble(&mut self) {
         stage::with(|stage| {
             stage.faults.is_quiet = true;
             stage.note(|| "nothing goes wrong any more".to_owned());
         });
         self.people.is_quiet = true;
-        self.planned_at_writes = u64::MAX;
+        self.stop_copy().await;
+        // Whoever is behind by then is recovered, at the latest on the third try.
+        for hours in [1, 12, 36] {
+            self.act_in(hours * 3_600_000, Act::Recover);
+        }
+        self.main.planned_at_writes = None;
         let now_ms = stage::now_ms();
         for replica in &mut self.replicas {
             replica.skew_ms = replica.skew_ms.clamp(-50_000, 50_000);
@@ -252,7 +261,7 @@ impl Sim {
 
     async fn perform(&mut self, action: Action) {
         match action {
-            Action::Tick(job) => self.tick(job).await,
+            Action::Tick(job, is_copy) => self.tick(job, is_copy).await,
             Action::Release { task, ticket, place } => self.release(task, ticket, place).await,
             Action::Deliver(parcel) => self.deliver(*parcel).await,
             Action::Act(act) => self.act(act).await,
@@ -334,42 +343,23 @@ impl Sim {
     /// A process ends: all it was doing is gone, also what waits at a failpoint.
     pub(super) fn kill(&mut self, replica: usize) {
         self.tasks.retain(|_, task| task.replica != replica);
-        self.planned_at_writes = u64::MAX;
+        self.plan_anew();
     }
 
     fn finish(&mut self, end: End) {
         match end {
-            End::Job => self.planned_at_writes = u64::MAX,
+            End::Job => self.plan_anew(),
+            End::Planned(hash) => self.planned_recovery(hash),
             End::Accepted(parcel, taken) => self.delivered(*parcel, taken),
             End::Clicked(click, opened) => self.clicked(click, opened),
             End::Done => {}
         }
     }
 
-    /// Learns what the last step changed, and checks every invariant that may be touched by it.
-    async fn check(&mut self) -> Result<(), Violation> {
-        let fresh = stage::with(|stage| {
-            let changes = stage.sandbox.take_changes();
-            stage.truth.learn(changes)
-        });
-        self.collect_events();
-        let mut touched = stage::with(|stage| std::mem::take(&mut stage.touched));
-        touched.charges.extend(fresh.charges);
-        touched.tries.extend(fresh.tries);
-        let writes = self.store.writes();
-        if writes != self.checked_at_writes {
-            let changes = self.store.changes(self.mirror.seq).await.unwrap_or_default();
-            self.checked_at_writes = writes;
-            stage::with(|stage| {
-                for change in &changes {
-                    stage.stir(&change.row);
-                    stage.note(|| format!("    {} {}", change.kind, change.row));
-                }
-            });
-            self.mirror.learn(changes, stage::now_ms(), &mut touched);
-            std::mem::take(&mut touched.unknown).into_iter().for_each(|charge| self.worry(charge));
+    pub(super) fn plan_anew(&mut self) {
+        self.main.planned_at_writes = None;
+        if let Some(copy) = &mut self.copy {
+            copy.planned_at_writes = None;
         }
-        let bank = self.bank.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        stage::with(|stage| invariants::check(&self.mirror, &stage.truth, &bank, &touched, stage.now_ms()))
     }
 }

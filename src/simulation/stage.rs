@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use super::faults::{Faults, Kind};
 use super::mirror::Touched;
 use super::rng::Rng;
-use super::truth::Truth;
-use crate::sandbox::Sandbox;
+use super::truth::{Sender, Truth};
+use super::world::SECRET_KEY;
+use crate::sandbox::{self, Sandbox};
 use crate::store::journal::StoredRequest;
 use crate::stripe::Request;
 
@@ -121,15 +122,19 @@ impl Stage {
     /// What goes wrong with this request, in the sandbox's words.
     pub fn fault_of(&mut self, request: &Request) -> Option<String> {
         let now_ms = self.now_ms();
-        let outage = |rng: &mut Rng| (rng.between(1, 14), *rng.pick(&["", "/v1/payment_intents"]));
+        let outage = |rng: &mut Rng| {
+            let hours = if rng.chance(3000) { rng.between(14, 40) } else { rng.between(1, 14) };
+            (hours, *rng.pick(&["", "/v1/payment_intents"]))
+        };
         if let Some((hours, paths)) = self.faults.strike(Kind::Outage).map(outage) {
             self.note(|| format!("  fault: Stripe does not answer to {paths}* for {hours} hours"));
             self.spell = (now_ms + hours * 3_600_000, Kind::Outage, paths);
         }
         if now_ms < self.spell.0 && !self.faults.is_quiet && request.path.starts_with(self.spell.2) {
-            return Some(self.in_spell());
+            return Some(self.in_spell(request));
         }
         let kind = |faults: &mut Faults, kind, words: fn(&mut Rng) -> String| faults.strike(kind).map(words);
+        let is_fresh = self.is_fresh(request);
         let faults = &mut self.faults;
         let found = kind(faults, Kind::NotSent, |_| "not-sent".into())
             .or_else(|| kind(faults, Kind::RequestLost, |_| "no-answer not-executed".into()))
@@ -140,9 +145,7 @@ impl Stage {
             .or_else(|| kind(faults, Kind::ServerError, server_error))
             .or_else(|| {
                 // What has been answered before is answered the same again, and not carried out once more.
-                let fresh = request.idempotency_key().is_none_or(|key| !self.truth.keys.contains_key(key));
-                let forward = |rng: &mut Rng| format!("500 forward {}m", rng.between(1, 2880));
-                if fresh { kind(faults, Kind::Forward, forward) } else { None }
+                if is_fresh { kind(faults, Kind::Forward, forward) } else { None }
             })
             .or_else(|| kind(faults, Kind::Conflict, |_| "409".into()))
             .or_else(|| {
@@ -161,25 +164,45 @@ impl Stage {
         found
     }
 
+    fn is_fresh(&self, request: &Request) -> bool {
+        request.idempotency_key().is_none_or(|key| !self.truth.keys.contains_key(key))
+    }
+
     /// The fault of a request while something lasts.
-    fn in_spell(&mut self) -> String {
+    fn in_spell(&mut self, request: &Request) -> String {
         match (self.spell.1, self.rng.below(10)) {
             (Kind::RateLimit, _) => "429 global-rate".into(),
+            // In the midst of it Stripe takes work that it finishes afterwards.
+            (_, 0..3) if self.is_fresh(request) => forward(&mut self.rng),
             (_, 0..6) => "no-answer not-executed".into(),
             (_, 6..8) => "not-sent".into(),
             (_, _) => arrives_late(&mut self.rng),
         }
     }
 
+    /// The nonce that a witness shows to whoever asks now.
+    #[must_use]
+    pub fn shown_nonce(&self, witness: &str) -> Option<String> {
+        let request = sandbox::Request::new(http::Method::GET, format!("/v1/customers/{witness}"));
+        let outcome = self.sandbox.handle(&request.header("authorization", &format!("Bearer {SECRET_KEY}")));
+        let customer: serde_json::Value = serde_json::from_slice(&outcome.response()?.body).ok()?;
+        customer["metadata"]["recurd_nonce"].as_str().map(str::to_owned)
+    }
+
     /// Remembers a POST that leaves now.
-    pub fn post(&mut self, request: &Request, stored: Option<StoredRequest>, poisoned: bool) {
+    pub fn post(&mut self, request: &Request, stored: Option<StoredRequest>, sender: Sender) {
         let Some(key) = request.idempotency_key() else { return };
         let body =
             request.body.as_ref().map_or_else(String::new, |body| String::from_utf8_lossy(body).into_owned());
-        let mut post = self.truth.post(self.now_ms(), key, &request.path, &body, stored);
-        post.poisoned = poisoned;
+        let post = self.truth.post(self.now_ms(), key, &request.path, &body, stored, sender);
         self.touched.posts.push(post);
     }
+}
+
+/// A 500 that is carried out later; of half of them nobody hears.
+fn forward(rng: &mut Rng) -> String {
+    let heard = rng.pick(&["", " lost"]);
+    format!("500{heard} forward {}m", rng.between(1, 2880))
 }
 
 fn arrives_late(rng: &mut Rng) -> String {

@@ -18,42 +18,54 @@ fn pause_ms(job: Job) -> i64 {
 const EARLY_MS: i64 = 60_000;
 
 impl Sim {
-    /// Plans a tick for each job that has work, if the database has changed.
+    /// Plans a tick for each job that has work, on each database that has changed.
     pub(super) async fn plan(&mut self) {
-        if self.checked_at_writes == self.planned_at_writes {
-            return;
-        }
-        self.planned_at_writes = self.checked_at_writes;
-        self.look_for_work().await;
-        let up_ms = self.replicas.iter().map(Replica::up_from_ms).min().unwrap_or(0);
-        for wake in self.wakes.clone() {
-            let Some(job) = Job::ALL.into_iter().find(|job| job.as_str() == wake.job) else { continue };
-            let pause = self.rng.between(0, 5_000);
-            let earliest = self.ticked.get(&job).map_or(0, |at| at + pause_ms(job));
-            let at = (wake.at * 1000).max(earliest).max(stage::now_ms()).max(up_ms) + pause;
-            if self.planned.get(&job).is_none_or(|planned| *planned > at) {
-                self.planned.insert(job, at);
-                self.at(at, Action::Tick(job));
-            }
+        self.plan_on(false).await;
+        if self.copy.is_some() {
+            self.plan_on(true).await;
         }
     }
 
-    pub(super) async fn tick(&mut self, job: Job) {
-        let now_ms = stage::now_ms();
-        if self.planned.get(&job) != Some(&now_ms) {
+    async fn plan_on(&mut self, is_copy: bool) {
+        let database = if is_copy { self.copy.as_mut() } else { Some(&mut self.main) };
+        let Some(database) = database else { return };
+        if !database.needs_a_plan() {
             return;
         }
-        self.planned.remove(&job);
-        self.ticked.insert(job, now_ms);
+        database.look_for_work().await;
+        let up = self.replicas.iter().filter(|one| one.is_copy == is_copy).map(Replica::up_from_ms);
+        let up_ms = up.min().unwrap_or(0);
+        let mut ticks = Vec::new();
+        for wake in &database.wakes {
+            let Some(job) = Job::ALL.into_iter().find(|job| job.as_str() == wake.job) else { continue };
+            let pause = self.rng.between(0, 5_000);
+            let earliest = database.ticked.get(&job).map_or(0, |at| at + pause_ms(job));
+            let at = (wake.at * 1000).max(earliest).max(stage::now_ms()).max(up_ms) + pause;
+            if database.planned.get(&job).is_none_or(|planned| *planned > at) {
+                database.planned.insert(job, at);
+                ticks.push((at, job));
+            }
+        }
+        ticks.into_iter().for_each(|(at, job)| self.at(at, Action::Tick(job, is_copy)));
+    }
+
+    pub(super) async fn tick(&mut self, job: Job, is_copy: bool) {
+        let now_ms = stage::now_ms();
+        let database = if is_copy { self.copy.as_mut() } else { Some(&mut self.main) };
+        let Some(database) = database.filter(|one| one.planned.get(&job) == Some(&now_ms)) else { return };
+        database.planned.remove(&job);
+        database.ticked.insert(job, now_ms);
         // The next plan must not take this tick for done.
-        self.planned_at_writes = u64::MAX;
-        self.look_for_work().await;
-        if !self.wakes.iter().any(|wake| wake.job == job.as_str() && wake.at * 1000 <= now_ms + EARLY_MS) {
+        database.planned_at_writes = None;
+        database.look_for_work().await;
+        if !database.wakes.iter().any(|wake| wake.job == job.as_str() && wake.at * 1000 <= now_ms + EARLY_MS)
+        {
             return;
         }
         let many = if self.rng.chance(2500) { 2 } else { 1 };
         for _ in 0..many {
             let free: Vec<usize> = (0..self.replicas.len())
+                .filter(|at| self.replicas[*at].is_copy == is_copy)
                 .filter(|at| self.replicas[*at].is_up(now_ms) && !self.is_busy(*at, job))
                 .collect();
             if free.is_empty() {
@@ -82,19 +94,12 @@ impl Sim {
         }
     }
 
-    /// Asks the database when each job has work next, if anything was written since it was last asked.
-    pub(super) async fn look_for_work(&mut self) {
-        let writes = Some(self.store.writes());
-        if self.wakes_at_writes != writes {
-            self.wakes = self.store.wakes().await.unwrap_or_default();
-            self.wakes_at_writes = writes;
-        }
-    }
-
-    /// A replica that takes new work.
+    /// A replica that takes new work. People and events find their way to the database that counts.
     pub(super) fn any_replica(&mut self) -> Option<usize> {
         let now_ms = stage::now_ms();
-        let up: Vec<usize> = (0..self.replicas.len()).filter(|at| self.replicas[*at].is_up(now_ms)).collect();
+        let up: Vec<usize> = (0..self.replicas.len())
+            .filter(|at| self.replicas[*at].is_up(now_ms) && !self.replicas[*at].is_copy)
+            .collect();
         (!up.is_empty()).then(|| *self.rng.pick(&up))
     }
 }

@@ -5,6 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::sandbox::{Changes, ChargeRow, PaymentIntentRow, SessionRow};
 use crate::store::journal::StoredRequest;
 
+/// Limit: a payment that is processing is asked after within this time.
+const POLLED_SECS: i64 = 7 * 3600;
+
 /// A POST that left.
 #[derive(Clone, Debug)]
 pub struct Post {
@@ -26,6 +29,17 @@ pub struct Post {
     pub differs: bool,
     /// The database said, at that moment, that a 5xx was answered to this key.
     pub poisoned: bool,
+    /// Whose request it is.
+    pub sender: Sender,
+}
+
+/// The process that sends a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Sender {
+    /// It runs on a copy of the database.
+    pub is_copy: bool,
+    /// When it began, Unix milliseconds.
+    pub booted_ms: i64,
 }
 
 impl Post {
@@ -53,10 +67,21 @@ pub struct Letter {
     pub id: String,
     /// To whom.
     pub to: String,
+    /// It was sent by a process on a copy of the database.
+    pub of_copy: bool,
     /// The promise it keeps: the Message-ID's left half.
     pub promise: String,
     /// Its text.
     pub text: String,
+}
+
+impl Letter {
+    /// The token of its link.
+    #[must_use]
+    pub fn token(&self) -> Option<String> {
+        let (_, rest) = self.text.split_once("/pay/")?;
+        Some(rest.chars().take_while(char::is_ascii_alphanumeric).collect())
+    }
 }
 
 /// Everything outside of the database.
@@ -72,6 +97,8 @@ pub struct Truth {
     pub of_charge: BTreeMap<String, BTreeSet<String>>,
     /// Ids of the tries of a charge of ours.
     pub tries_of: BTreeMap<String, BTreeSet<String>>,
+    /// When tries were declined, Unix seconds: a slow bank says so days after it was asked.
+    pub failed_at: BTreeMap<String, i64>,
     /// Ids of the tries by fingerprint and amount, oldest first.
     pub tries_on: BTreeMap<(String, i64, String), Vec<String>>,
     /// POSTs by key: when first, with which path and body, how often.
@@ -84,6 +111,10 @@ pub struct Truth {
     pub letters: Vec<Letter>,
     /// How often each Message-ID arrived.
     pub arrivals: BTreeMap<String, u32>,
+    /// When a database was last lost, or got a copy, Unix milliseconds: what was sent before, nobody need remember.
+    pub lost_ms: i64,
+    /// How often that was.
+    pub losses: u32,
 }
 
 /// What a look at Stripe found changed.
@@ -97,7 +128,7 @@ pub struct Fresh {
 
 impl Truth {
     /// Takes in what changed at Stripe.
-    pub fn learn(&mut self, changes: Changes) -> Fresh {
+    pub fn learn(&mut self, changes: Changes, now_ms: i64) -> Fresh {
         let mut fresh = Fresh::default();
         for row in changes.sessions {
             if let Some(charge) = row.metadata.get("recurd_charge") {
@@ -123,6 +154,9 @@ impl Truth {
                 self.tries_on.entry(place).or_default().push(row.id.clone());
                 fresh.tries.push(row.id.clone());
             }
+            if row.status == "failed" {
+                self.failed_at.entry(row.id.clone()).or_insert(now_ms / 1000);
+            }
             self.tries.insert(row.id.clone(), row);
         }
         fresh
@@ -136,9 +170,15 @@ impl Truth {
         path: &str,
         body: &str,
         stored: Option<StoredRequest>,
+        sender: Sender,
     ) -> Post {
         if let Some(charge) = key.split(':').nth(2) {
             self.left.entry(charge.to_owned()).or_default().push(at_ms / 1000);
+        }
+        // A database that was restored begins anew with what Stripe does not have.
+        let lost_ms = self.lost_ms;
+        if self.keys.get(key).is_some_and(|known| known.0 < lost_ms) {
+            self.keys.remove(key);
         }
         let known = self.keys.entry(key.to_owned()).or_insert((at_ms, path.to_owned(), body.to_owned(), 0));
         known.3 += 1;
@@ -151,8 +191,9 @@ impl Truth {
             first_ms: known.0,
             times: known.3,
             differs,
+            poisoned: stored.as_ref().is_some_and(|one| one.poisoned_at.is_some()),
             stored,
-            poisoned: false,
+            sender,
         }
     }
 
@@ -161,6 +202,19 @@ impl Truth {
     pub fn last_left(&self, charge: &str, until: i64) -> i64 {
         let left = self.left.get(charge).into_iter().flatten();
         left.copied().take_while(|at| *at <= until).last().unwrap_or(until)
+    }
+
+    /// A database is lost, or gets a copy.
+    pub fn lose(&mut self, now_ms: i64) {
+        (self.lost_ms, self.losses) = (now_ms, self.losses + 1);
+    }
+
+    /// Whether we could know of a decline at an instant. A bank that was slow is asked for its answer every six hours.
+    #[must_use]
+    pub fn could_know(&self, declined: &ChargeRow, at: i64) -> bool {
+        let failed_at = self.failed_at.get(&declined.id).copied().unwrap_or(declined.created);
+        let heard_at = if failed_at > declined.created { failed_at + POLLED_SECS } else { failed_at };
+        declined.created > self.lost_ms / 1000 && heard_at <= at
     }
 
     /// The first use of a key was none after all.
@@ -182,6 +236,12 @@ impl Truth {
     pub fn living(&self, charge: &str) -> Vec<String> {
         let ids = self.of_charge.get(charge).into_iter().flatten();
         ids.filter(|id| self.lives(id)).cloned().collect()
+    }
+
+    /// Whether a PaymentIntent was declined before a database was lost: nobody who lives knows it, and nobody confirms it.
+    #[must_use]
+    pub fn is_left_behind(&self, id: &str) -> bool {
+        self.losses > 0 && self.intents.get(id).is_some_and(|one| one.status == "requires_payment_method")
     }
 
     fn lives(&self, id: &str) -> bool {

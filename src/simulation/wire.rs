@@ -9,6 +9,7 @@ use http::Method;
 use jiff::Timestamp;
 
 use super::stage;
+use super::truth::Sender;
 use crate::failpoint;
 use crate::sandbox::{self, Answer, Outcome};
 use crate::store::Store;
@@ -23,6 +24,10 @@ pub struct Wire {
     pub hand: Arc<AtomicI64>,
     /// The process's own database, where the simulator looks up what was written before a POST.
     pub store: Store,
+    /// Its database is a copy.
+    pub is_copy: bool,
+    /// When the process began, Unix milliseconds.
+    pub booted_ms: i64,
 }
 
 #[async_trait]
@@ -52,7 +57,8 @@ impl Transport for Wire {
         let usual_ms = stage::with(|stage| stage.rng.between(20, 900));
         let ready_ms = stage::now_ms() + (late_ms + usual_ms).min(TIMEOUT_MS);
         failpoint::reach_after("before an answer", ready_ms).await;
-        if late_ms > TIMEOUT_MS {
+        let is_lost = fault.is_some_and(|fault| fault.starts_with("500 lost"));
+        if late_ms > TIMEOUT_MS || is_lost {
             return Err(TransportError::NoAnswer("timeout".into()));
         }
         arrived(outcome)
@@ -63,8 +69,8 @@ impl Wire {
     async fn remember(&self, request: &Request) {
         let key = request.idempotency_key().unwrap_or_default();
         let stored = self.store.request_of_key(key).await.ok().flatten();
-        let poisoned = stored.as_ref().is_some_and(|one| one.poisoned_at.is_some());
-        stage::with(|stage| stage.post(request, stored, poisoned));
+        let sender = Sender { is_copy: self.is_copy, booted_ms: self.booted_ms };
+        stage::with(|stage| stage.post(request, stored, sender));
     }
 }
 

@@ -29,6 +29,8 @@ use crate::template::Templates;
 
 /// The secret its webhooks are signed with.
 pub const WEBHOOK_SECRET: &str = "whsec_simulation";
+/// What replicas sign in to Stripe with.
+pub const SECRET_KEY: &str = "sk_test_simulation";
 /// How customers reach the daemon.
 pub const PUBLIC_URL: &str = "http://127.0.0.1:8080";
 const ZONES: [&str; 8] = [
@@ -58,6 +60,8 @@ pub struct Replica {
     pub paused_until_ms: i64,
     /// Not running before this instant.
     pub down_until_ms: i64,
+    /// It runs on a copy of the database.
+    pub is_copy: bool,
 }
 
 impl Replica {
@@ -107,7 +111,8 @@ impl Drop for Dir {
 /// # Errors
 /// When it cannot be made.
 pub async fn database() -> Result<Store> {
-    let store = Store::open("sqlite::memory:?cache=private").await?;
+    // Written so that the driver leaves out a flag with which SQLite would keep copies in memory too.
+    let store = Store::open("sqlite:%3Amemory%3A").await?;
     store.migrate().await?;
     store.keep_journal().await?;
     Ok(store)
@@ -205,10 +210,11 @@ pub async fn boot(
     hand: Arc<AtomicI64>,
     config: &Config,
     templates: &Templates,
+    is_copy: bool,
 ) -> Result<(Ctx, Memory)> {
     let clock = Clock::shared(hand.clone());
-    let wire = Arc::new(Wire { hand, store: store.clone() });
-    let mut options = ClientOptions::new("sk_test_simulation".into(), clock.clone());
+    let wire = Arc::new(Wire { hand, store: store.clone(), is_copy, booted_ms: stage::now_ms() });
+    let mut options = ClientOptions::new(SECRET_KEY.into(), clock.clone());
     options.limits = RateLimits::unlimited();
     options.retry = RetryPolicy::without_jitter();
     let stripe = Client::new(wire, options)?;

@@ -17,8 +17,26 @@ use super::{Backend, Result, Sqlite, Store};
 #[derive(Default)]
 pub(crate) struct Kept {
     connection: Mutex<Option<PoolConnection<sqlx::Sqlite>>>,
-    /// Rows that were written, also by what was rolled back.
-    changes: Arc<AtomicU64>,
+    written: Arc<Written>,
+}
+
+/// Rows that were written, also by what was rolled back.
+#[derive(Default)]
+struct Written {
+    journal: AtomicU64,
+    /// In tables that say when somebody has work.
+    waking: AtomicU64,
+}
+
+impl Written {
+    fn note(&self, table: &str) {
+        match table {
+            "journal" => &self.journal,
+            "charge" | "subscription" | "outbox" | "webhook_event" | "enrolment" => &self.waking,
+            _ => return,
+        }
+        .fetch_add(1, Ordering::SeqCst);
+    }
 }
 
 impl Kept {
@@ -33,10 +51,8 @@ impl Sqlite {
         let mut kept = self.kept.connection.lock().await;
         if kept.is_none() {
             let mut connection = self.pool.acquire().await?;
-            let changes = self.kept.changes.clone();
-            connection.lock_handle().await?.set_update_hook(move |_| {
-                changes.fetch_add(1, Ordering::SeqCst);
-            });
+            let written = self.kept.written.clone();
+            connection.lock_handle().await?.set_update_hook(move |row| written.note(row.table));
             *kept = Some(connection);
         }
         Ok(MutexGuard::map(kept, |kept| &mut **kept.as_mut().expect("it was taken above")))
@@ -109,6 +125,12 @@ const TABLES: &[(&str, &str, &str)] = &[
          'state', NEW.state, 'error', NEW.error",
         "OLD.state <> NEW.state",
     ),
+    (
+        "instance",
+        "'witness', NEW.witness, 'nonce', NEW.nonce, 'before', NEW.nonces_before, 'halted', NEW.halted_why, 'behind', NEW.behind_since",
+        "OLD.witness IS NOT NEW.witness OR OLD.nonce IS NOT NEW.nonce OR OLD.halted_why IS NOT NEW.halted_why \
+         OR OLD.behind_since IS NOT NEW.behind_since",
+    ),
     ("webhook_event", "'id', NEW.id, 'state', NEW.state", "OLD.state <> NEW.state"),
     (
         "customer",
@@ -142,11 +164,32 @@ impl Store {
         Ok(())
     }
 
-    /// How many rows were written since it was opened: as long as it stays the same, nothing changed.
+    /// Takes the one connection out of its pool. To be called in the midst of a simulation: there a statement waits without
+    /// letting the pool's own tasks run.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Database`].
+    pub async fn keep_connection(&self) -> Result<()> {
+        if let Backend::Sqlite(sqlite) = self.backend() {
+            drop(sqlite.connection().await?);
+        }
+        Ok(())
+    }
+
+    /// Rises when the journal grows: as long as it stays the same, [`Store::changes`] finds nothing new.
     #[must_use]
-    pub fn writes(&self) -> u64 {
+    pub fn journal_writes(&self) -> u64 {
         match self.backend() {
-            Backend::Sqlite(sqlite) => sqlite.kept.changes.load(Ordering::SeqCst),
+            Backend::Sqlite(sqlite) => sqlite.kept.written.journal.load(Ordering::SeqCst),
+            Backend::Postgres(_) => 0,
+        }
+    }
+
+    /// Rises when work may have changed: as long as it stays the same, [`Store::wakes`] says the same.
+    #[must_use]
+    pub fn waking_writes(&self) -> u64 {
+        match self.backend() {
+            Backend::Sqlite(sqlite) => sqlite.kept.written.waking.load(Ordering::SeqCst),
             Backend::Postgres(_) => 0,
         }
     }

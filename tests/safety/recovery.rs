@@ -6,10 +6,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use recurd::billing::money::Money;
+use recurd::billing::plan::CatchUp;
+use recurd::config::Config;
 use recurd::demo::InProcess;
+use recurd::flows::manage::ChargeCommand;
+use recurd::flows::pay_link::{self, Opened};
 use recurd::flows::{Ctx, Job, guard, import, manage, recover};
 use recurd::sandbox::Request;
-use recurd::store::{ChargeFilter, Store};
+use recurd::store::{ChargeFilter, Claimed, Store};
 use recurd::stripe::{self, Client, ClientOptions, Response, Transport, TransportError};
 
 use crate::{Scene, drain};
@@ -70,6 +74,17 @@ impl Scene {
         let log = self.world.sandbox.books().requests;
         log.iter().filter(|one| one.method == "POST" && one.path.starts_with(path)).count()
     }
+}
+
+async fn charges(ctx: &Ctx) -> Vec<Claimed> {
+    let all = ChargeFilter { limit: 9, ..ChargeFilter::default() };
+    ctx.store.list_charges(&all).await.unwrap()
+}
+
+async fn states(ctx: &Ctx) -> Vec<&'static str> {
+    let mut states: Vec<_> = charges(ctx).await.iter().map(|one| one.charge.state.as_str()).collect();
+    states.sort_unstable();
+    states
 }
 
 async fn confirm(ctx: &Ctx) -> recover::Plan {
@@ -174,6 +189,66 @@ async fn what_was_paid_before_the_cancellation_is_booked_as_paid() {
     assert_eq!(charge.charge.state.as_str(), "paid");
     scene.days_on(&restored, 40).await;
     assert_eq!(scene.collected(), [1]);
+}
+
+#[tokio::test]
+async fn what_was_paid_on_a_page_after_the_backup_is_found_although_no_retry_is_planned() {
+    let scene = Scene::new(&["pm_card_authenticationRequired"]).await;
+    let ctx = &scene.world.ctx;
+    drain(ctx).await;
+    assert_eq!(states(ctx).await, ["past_due"]);
+    scene.back_up();
+    scene.world.clock.advance(Duration::from_secs(2 * 3600));
+    let id = charges(ctx).await.remove(0).charge.id;
+    let Opened::Url(url) = pay_link::open(ctx, id, pay_link::CLICK_LIFE).await.unwrap() else { panic!() };
+    let page = url.rsplit('/').next().unwrap();
+    scene.world.sandbox.complete_session(page, "pm_card_visa").unwrap();
+    one_off(ctx).await;
+    scene.days(1).await;
+    assert_eq!(states(ctx).await, ["paid", "past_due"], "the page is paid, the repair is not");
+    let restored = scene.on_backup().await;
+    one_off(&restored).await;
+    drain(&restored).await;
+    confirm(&restored).await;
+    assert_eq!(states(&restored).await, ["due", "paid"], "nobody is asked for the same money again");
+}
+
+#[tokio::test]
+async fn what_waited_for_a_person_and_was_collected_after_the_backup_is_booked_as_paid() {
+    let ask = |config: &mut Config| config.plans.get_mut("basic").unwrap().catch_up = CatchUp::Ask;
+    let scene = Scene::with(&["pm_card_visa"], ask).await;
+    let ctx = &scene.world.ctx;
+    scene.world.clock.advance(Duration::from_secs(40 * 86_400));
+    ctx.run_once(Job::Materialize, 100).await.unwrap();
+    scene.back_up();
+    assert!(states(ctx).await.contains(&"needs_review"), "{:?}", states(ctx).await);
+    for one in charges(ctx).await {
+        manage::command(ctx, one.charge.id, ChargeCommand::CollectNow, "ana", "as agreed").await.unwrap();
+    }
+    scene.days(1).await;
+    let paid = states(ctx).await;
+    assert_eq!(paid.iter().filter(|one| **one == "paid").count(), paid.len());
+    let restored = scene.on_backup().await;
+    one_off(&restored).await;
+    drain(&restored).await;
+    confirm(&restored).await;
+    assert_eq!(states(&restored).await, [&["due"], paid.as_slice()].concat());
+}
+
+#[tokio::test]
+async fn what_was_still_processing_when_the_database_was_restored_does_not_stop_the_recovery() {
+    let scene = Scene::new(&["pm_card_sandbox_processingThenPaid", "pm_card_visa"]).await;
+    let ctx = &scene.world.ctx;
+    ctx.run_once(Job::Materialize, 100).await.unwrap();
+    scene.back_up();
+    scene.tick().await;
+    assert!(states(ctx).await.contains(&"processing"), "{:?}", states(ctx).await);
+    let restored = scene.on_backup().await;
+    drain(&restored).await;
+    confirm(&restored).await;
+    assert!(states(&restored).await.contains(&"processing"), "{:?}", states(&restored).await);
+    scene.days_on(&restored, 5).await;
+    assert_eq!(scene.collected().iter().sum::<u64>(), 2);
 }
 
 #[tokio::test]
