@@ -102,9 +102,16 @@ pub async fn run_once(ctx: &Ctx, limit: usize) -> Result<Report> {
 async fn collect(ctx: &Ctx, group: Vec<Claimed>, report: &mut Report) -> Result<()> {
     let mut free = Vec::with_capacity(group.len());
     for mut one in group {
-        if may_be_collected(ctx, &mut one, report).await? {
-            free.push(one);
+        if !may_be_collected(ctx, &mut one, report).await? {
+            continue;
         }
+        // What the bank says to one of them decides whether the card networks let the other leave.
+        if one.charge.dunning.is_some() && free.iter().any(|other| is_same_card(other, &one)) {
+            report.count("too_soon");
+            ctx.store.release_charge(&one.charge, ctx.now().checked_add(ASK_AGAIN).ok()).await?;
+            continue;
+        }
+        free.push(one);
     }
     let unknown_to_stripe = look_first(ctx, free, report).await?;
     if let Some(why) = ctx.brake.halted().await? {
@@ -127,6 +134,10 @@ async fn collect(ctx: &Ctx, group: Vec<Claimed>, report: &mut Report) -> Result<
         Some(why) => rails::met(ctx, why, report).await,
         None => Ok(()),
     }
+}
+
+fn is_same_card(one: &Claimed, other: &Claimed) -> bool {
+    one.card_fingerprint.is_some() && one.card_fingerprint == other.card_fingerprint
 }
 
 /// Writes an attempt for each charge, marked as sending, in one transaction; and why not for each, if a limit was met.

@@ -65,7 +65,7 @@ async fn told(ctx: &Ctx, claimed: Claimed, report: &mut Report) -> Result<Option
         Farewell::Now => return Ok(Some(claimed)),
         Farewell::Wait(at) => {
             report.count("waiting_for_notice");
-            ctx.store.release_charge(&claimed.charge, Some(at)).await?;
+            settle_one(ctx, &claimed, &Event::NotYet { allowed: Some(at) }, Trace::default(), report).await?;
         }
         Farewell::Unheard => {
             let why = Event::Review(UNHEARD.into());

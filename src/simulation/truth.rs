@@ -46,7 +46,9 @@ impl Post {
     /// Whether it may take money, or open a page that may.
     #[must_use]
     pub fn moves_money(&self) -> bool {
-        self.path == "/v1/payment_intents" || self.path.ends_with("/confirm") || self.is_page()
+        self.path == "/v1/payment_intents"
+            || self.path.ends_with("/confirm")
+            || (self.is_page() && !self.body.contains("mode=setup"))
     }
 
     /// Whether it makes a Checkout Session.

@@ -106,7 +106,7 @@ pub(super) fn take_ladder(charge: &mut Charge, policy: &Policy<'_>) -> Result<()
     }
 }
 
-/// Who looks at the charge sees when it is really tried again.
+/// Who looks at the charge sees when it is really tried again, or given up.
 pub(super) fn not_yet(
     charge: &mut Charge,
     allowed: Option<Timestamp>,
@@ -114,7 +114,9 @@ pub(super) fn not_yet(
 ) -> Result<(), Refused> {
     let name = charge.state.as_str();
     match (&mut charge.state, allowed) {
-        (State::PastDue { next: next @ Next { action: Action::Collect, .. } }, Some(at)) => next.at = at,
+        (State::PastDue { next: next @ Next { action: Action::Collect | Action::GiveUp, .. } }, Some(at)) => {
+            next.at = at;
+        }
         (State::Collecting { attempt: Attempt { phase: Phase::Prepared { not_before }, .. } }, Some(at)) => {
             *not_before = at;
         }
