@@ -2,10 +2,10 @@
 
 use super::answers::event_of_intent;
 use super::settle::{Trace, decide, settle_one};
-use super::tries::event_of_page;
+use super::tries::{self, event_of_page};
 use super::{ASK_AGAIN, Ctx, FlowError, Report, Result};
 use crate::billing::apply::Event;
-use crate::billing::charge::{Collector, CollectorKind};
+use crate::billing::charge::{Collector, CollectorKind, State};
 use crate::store::Claimed;
 use crate::stripe::payment_intents::{CancelReason, PaymentIntent, PaymentIntentStatus};
 use crate::stripe::{Answer, Error};
@@ -36,7 +36,16 @@ pub(super) async fn close(ctx: &Ctx, claimed: &Claimed, collector: &Collector) -
             if mutant!(CancelIsTrusted) {
                 return Ok(Closed::Event(Event::CollectorDead));
             }
-            Ok(judge_intent(ctx, claimed, id, answer).await)
+            let closed = judge_intent(ctx, claimed, id, answer).await;
+            // A payment that was pending when the end was decided may have been declined, and no decline was answered.
+            if matches!((&closed, &claimed.charge.state), (Closed::Event(_), State::Closing { .. })) {
+                match tries::count(ctx, id).await {
+                    Ok(()) => {}
+                    Err(FlowError::Stripe(error)) => return Ok(Closed::Alive(error.to_string())),
+                    Err(error) => return Err(error),
+                }
+            }
+            Ok(closed)
         }
         CollectorKind::CheckoutSession => {
             // Whatever expiring answers, only reading it back counts.
