@@ -205,7 +205,7 @@ async fn what_was_paid_on_a_page_after_the_backup_is_found_although_no_retry_is_
     scene.world.sandbox.complete_session(page, "pm_card_visa").unwrap();
     one_off(ctx).await;
     scene.days(1).await;
-    assert_eq!(states(ctx).await, ["paid", "past_due"], "the page is paid, the repair is not");
+    assert_eq!(states(ctx).await, ["paid", "paid"], "the page is paid, and its card paid the repair");
     let restored = scene.on_backup().await;
     one_off(&restored).await;
     drain(&restored).await;
