@@ -71,17 +71,14 @@ pub async fn find(ctx: &Ctx, token: &str) -> Result<Option<Customer>> {
 /// # Errors
 /// [`super::FlowError::Store`]; [`super::FlowError::NoPlan`].
 pub async fn payments(ctx: &Ctx, customer: CustomerId) -> Result<Payments> {
-    let filter = ChargeFilter {
-        customer: Some(customer),
-        state: Some("past_due".into()),
-        limit: LISTED_MAX,
-        ..ChargeFilter::default()
-    };
-    let open = ctx.store.list_charges(&filter).await?.into_iter().map(|one| Payment {
-        description: one.charge.description,
-        amount: one.charge.amount,
-        due_at: one.charge.due_at,
-    });
+    let open =
+        ctx.store.list_charges(&ChargeFilter::past_due_of(customer, LISTED_MAX)).await?.into_iter().map(
+            |one| Payment {
+                description: one.charge.description,
+                amount: one.charge.amount,
+                due_at: one.charge.due_at,
+            },
+        );
     let mut payments = Payments { open: open.collect(), coming: Vec::new() };
     for one in ctx.store.list_subscriptions(Some(customer), 0, LISTED_MAX).await? {
         payments.coming.extend(coming(ctx, &one).await?);

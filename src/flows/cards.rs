@@ -52,13 +52,7 @@ pub(super) fn card_of(method: &crate::stripe::payment_methods::PaymentMethod) ->
 
 /// Promises that the new default card is tried on each charge of the customer that is past due.
 pub(super) async fn promise_tries(ctx: &Ctx, customer: CustomerId, payment_method: &str) -> Result<()> {
-    let filter = ChargeFilter {
-        customer: Some(customer),
-        state: Some("past_due".into()),
-        limit: TRIED_MAX,
-        ..ChargeFilter::default()
-    };
-    let open = ctx.store.list_charges(&filter).await?;
+    let open = ctx.store.list_charges(&ChargeFilter::past_due_of(customer, TRIED_MAX)).await?;
     let tries: Vec<OutboxInsert> =
         open.iter().map(|one| OutboxInsert::try_card(&one.charge, payment_method, ctx.now())).collect();
     ctx.store.promise(&tries).await?;

@@ -231,13 +231,8 @@ pub(super) fn render(ctx: &Ctx, name: MailName, context: &MailContext) -> Result
 }
 
 async fn other_open(ctx: &Ctx, claimed: &Claimed) -> Result<Vec<Claimed>> {
-    let filter = ChargeFilter {
-        customer: Some(claimed.charge.customer),
-        state: Some("past_due".into()),
-        limit: LISTED_MAX,
-        ..ChargeFilter::default()
-    };
-    let mut open = ctx.store.list_charges(&filter).await?;
+    let mut open =
+        ctx.store.list_charges(&ChargeFilter::past_due_of(claimed.charge.customer, LISTED_MAX)).await?;
     open.retain(|one| one.charge.id != claimed.charge.id);
     Ok(open)
 }

@@ -95,13 +95,10 @@ pub(super) async fn page(http: &Http, language: &Language, claimed: &Claimed) ->
         Ok(None) => return miss(http, language),
         Err(error) => return unavailable(http, language, "", &error),
     };
-    let filter = ChargeFilter {
-        customer: Some(claimed.charge.customer),
-        state: Some("past_due".into()),
-        limit: OTHERS_MAX,
-        ..ChargeFilter::default()
-    };
-    let others = store.list_charges(&filter).await.unwrap_or_default();
+    let others = store
+        .list_charges(&ChargeFilter::past_due_of(claimed.charge.customer, OTHERS_MAX))
+        .await
+        .unwrap_or_default();
     let others = others.iter().filter(|one| one.charge.id != claimed.charge.id);
     let locale = http.pages.regional_locale(&customer.locale);
     let zone = zone(&customer.time_zone).unwrap_or(TimeZone::UTC);

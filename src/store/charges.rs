@@ -96,6 +96,14 @@ pub struct ChargeFilter {
     pub limit: i64,
 }
 
+impl ChargeFilter {
+    /// What a customer owes after a decline.
+    #[must_use]
+    pub fn past_due_of(customer: CustomerId, limit: i64) -> Self {
+        Self { customer: Some(customer), state: Some("past_due".into()), limit, ..Self::default() }
+    }
+}
+
 batch! {
     INSERT = "INSERT INTO charge (id, customer_id, subscription_id, period_index, plan, revision, amount_minor, currency, due_at, \
         description, statement_suffix, state, next_at, next_action, until_at, reason, settled_at, wake_at, wake_for, created_at) \
