@@ -192,7 +192,7 @@ pub fn on_remind(case: Dunning, last: Option<(&Decline, &[Try])>, rules: &Rules<
 }
 
 fn leave_step(dunning: &mut Dunning, rules: &Rules<'_>, mails: &mut Vec<(u32, MailKind)>) {
-    if let Some(step) = rules.ladder.steps.get(dunning.step as usize) {
+    if let Some(step) = rules.ladder.step(dunning.step) {
         if let Some(kind) = step.mail {
             mails.push((dunning.step, worded(kind, dunning.class)));
         }
@@ -208,7 +208,7 @@ fn next_step(
     mails: &mut Vec<(u32, MailKind)>,
 ) -> Next {
     let ladder = rules.ladder;
-    while let Some(step) = ladder.steps.get(dunning.step as usize) {
+    while let Some(step) = ladder.step(dunning.step) {
         let not_before = now.checked_add(Duration::from_secs(step.after_secs)).unwrap_or(Timestamp::MAX);
         let retry_at = last.filter(|_| step.retry).and_then(|(decline, history)| {
             let (declines, zone) = (dunning.declines, rules.zone);

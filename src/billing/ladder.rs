@@ -120,6 +120,12 @@ impl Default for Ladder {
 const DAYS_AHEAD: i32 = 40;
 
 impl Ladder {
+    /// The rung of this number, from 0; none past the last.
+    #[must_use]
+    pub fn step(&self, number: u32) -> Option<&LadderStep> {
+        self.steps.get(usize::try_from(number).ok()?)
+    }
+
     /// The first instant, not before `at`, that lies in the ladder's hours and on a day that `step` waits for. Such a day
     /// on a weekday without steps counts on the next weekday that has them.
     #[must_use]

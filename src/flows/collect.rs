@@ -182,7 +182,7 @@ async fn write_one(
         settle_one(ctx, &claimed, &Event::Declined(Decline::no_card()), Trace::default(), report).await?;
         return Ok(None);
     };
-    let Ok(mut settlement) = start(ctx, &claimed, &[Event::Begin, Event::Sending], now).await? else {
+    let Ok(mut settlement) = start(ctx, &claimed, &[Event::Begin, Event::Sending], now) else {
         ctx.store.release_charge(&claimed.charge, now.checked_add(REST).ok()).await?;
         return Ok(None);
     };
@@ -401,7 +401,7 @@ async fn adopt(ctx: &Ctx, claimed: Claimed, event: &Event, report: &mut Report) 
             Event::Answered { .. } => &[Event::Begin, Event::Sending],
             _ => &[Event::Begin],
         };
-        let Ok(mut settlement) = start(ctx, &claimed, begin, now).await? else {
+        let Ok(mut settlement) = start(ctx, &claimed, begin, now) else {
             // No attempt may begin here (missed, or only reminded of): what was paid is paid all the same.
             if matches!(event, Event::Paid(_)) {
                 settle_one(ctx, &claimed, event, Trace::default(), report).await?;

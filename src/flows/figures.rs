@@ -8,6 +8,7 @@ use jiff::tz::TimeZone;
 use serde::Serialize;
 
 use super::Result;
+use crate::billing::calendar::zone;
 use crate::billing::share::Share;
 use crate::store::{CaseRow, Store, TryRow};
 
@@ -172,7 +173,7 @@ impl Timing {
         let Some(before) = before else { return };
         add(&mut self.by_class, before.to_owned());
         add(&mut self.by_brand, row.brand.clone().unwrap_or_else(|| "unknown".to_owned()));
-        let zone = TimeZone::get(&row.time_zone).unwrap_or(TimeZone::UTC);
+        let zone = zone(&row.time_zone).unwrap_or(TimeZone::UTC);
         let at = Timestamp::from_second(row.first_sent_at).unwrap_or_default().to_zoned(zone);
         add(&mut self.by_weekday, at.strftime("%u %A").to_string());
         add(&mut self.by_hour, at.strftime("%H").to_string());

@@ -7,6 +7,7 @@ use jiff::tz::TimeZone;
 use serde::Serialize;
 
 use super::{Ctx, Result};
+use crate::billing::calendar::zone;
 use crate::billing::decline::Class;
 use crate::billing::dunning::Rules;
 use crate::billing::ids::ChargeId;
@@ -41,15 +42,11 @@ pub(super) async fn of(ctx: &Ctx, claimed: &Claimed, class: Option<Class>) -> Re
     {
         return Ok(OnLadder { id: case.ladder, ladder, zone: zone_of(claimed) });
     }
-    chosen(ctx, claimed, class).await
+    present(ctx, claimed, class).await
 }
 
 /// The ladder that the configuration has for the case now.
-pub(super) async fn present(ctx: &Ctx, claimed: &Claimed) -> Result<OnLadder> {
-    chosen(ctx, claimed, None).await
-}
-
-async fn chosen(ctx: &Ctx, claimed: &Claimed, class: Option<Class>) -> Result<OnLadder> {
+pub(super) async fn present(ctx: &Ctx, claimed: &Claimed, class: Option<Class>) -> Result<OnLadder> {
     let case = claimed.charge.dunning;
     let class = class.or(case.map(|case| case.class)).unwrap_or(Class::Generic);
     let (id, ladder) = write_down(ctx, ctx.config.dunning.of(&claimed.plan, class)).await?;
@@ -57,7 +54,7 @@ async fn chosen(ctx: &Ctx, claimed: &Claimed, class: Option<Class>) -> Result<On
 }
 
 fn zone_of(claimed: &Claimed) -> TimeZone {
-    TimeZone::get(&claimed.time_zone).unwrap_or(TimeZone::UTC)
+    zone(&claimed.time_zone).unwrap_or(TimeZone::UTC)
 }
 
 /// An open case, and whether it can go on on the ladder of today.
@@ -90,8 +87,8 @@ pub async fn moves(ctx: &Ctx, plan: Option<&str>) -> Result<Vec<Move>> {
             let page = ctx.store.list_charges(&filter).await?;
             for one in page.iter().filter(|one| plan.is_none_or(|plan| plan == one.plan)) {
                 let Some(case) = one.charge.dunning else { continue };
-                let to = present(ctx, one).await?;
-                let possible = (case.step as usize) < to.ladder.steps.len();
+                let to = present(ctx, one, None).await?;
+                let possible = to.ladder.step(case.step).is_some();
                 let (charge, plan) = (one.charge.id, one.plan.clone());
                 if to.id != case.ladder {
                     found.push(Move {

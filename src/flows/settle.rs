@@ -32,7 +32,7 @@ pub(super) async fn decide(
 ) -> Result<Result<Settlement, Refused>> {
     let decline = decline_of(event).cloned();
     let on = match (event, &decline) {
-        (Event::TakeLadder, _) => ladders::present(ctx, claimed).await?,
+        (Event::TakeLadder, _) => ladders::present(ctx, claimed, None).await?,
         (_, decline) => ladders::of(ctx, claimed, decline.as_ref().map(Decline::class)).await?,
     };
     let last = match (&decline, event) {
@@ -99,23 +99,20 @@ fn receipt(ctx: &Ctx, step: &Step, now: Timestamp) -> Option<OutboxInsert> {
     wanted.then(|| OutboxInsert::about(charge, "receipt", MailName::Receipt.as_str(), now))
 }
 
-/// Applies events that begin an attempt, which no history can change.
-pub(super) async fn start(
+/// Applies events that begin an attempt, which no history and no ladder can change.
+pub(super) fn start(
     ctx: &Ctx,
     claimed: &Claimed,
     events: &[Event],
     now: Timestamp,
-) -> Result<Result<Settlement, Refused>> {
-    let on = ladders::of(ctx, claimed, None).await?;
-    let policy = Policy { rules: on.rules(ctx), history: &[], last_decline: None };
+) -> Result<Settlement, Refused> {
+    let rules = Rules::of(&ctx.config.dunning.all.ladder);
+    let policy = Policy { rules, history: &[], last_decline: None };
     let mut step = Step { charge: claimed.charge.clone(), effects: Vec::new() };
     for event in events {
-        step = match apply(&step.charge, event, &policy, now) {
-            Ok(step) => step,
-            Err(refused) => return Ok(Err(refused)),
-        };
+        step = apply(&step.charge, event, &policy, now)?;
     }
-    Ok(Ok(Settlement::new(claimed, step, now)))
+    Ok(Settlement::new(claimed, step, now))
 }
 
 fn decline_of(event: &Event) -> Option<&Decline> {

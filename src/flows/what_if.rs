@@ -5,6 +5,7 @@ use jiff::tz::TimeZone;
 use serde::Serialize;
 
 use super::Result;
+use crate::billing::calendar::zone;
 use crate::billing::decline::Class;
 use crate::billing::dunning::Rules;
 use crate::billing::share::Share;
@@ -90,7 +91,7 @@ pub async fn simulate(
                 continue;
             };
             let class = past.declines.first().map_or(Class::Generic, |(_, decline)| decline.class());
-            let zone = TimeZone::get(&row.time_zone).unwrap_or(TimeZone::UTC);
+            let zone = zone(&row.time_zone).unwrap_or(TimeZone::UTC);
             let ladder = other.of(&row.plan, class);
             let rules = Rules { retry: other.retry, zone: &zone, ..Rules::of(ladder) };
             let gave_up = row.state == "uncollectible";

@@ -97,7 +97,7 @@ pub(super) fn take_ladder(charge: &mut Charge, policy: &Policy<'_>) -> Result<()
     let name = charge.state.as_str();
     match (&charge.state, &mut charge.dunning) {
         (State::PastDue { .. } | State::LinkOpen { .. }, Some(case))
-            if case.ladder != policy.rules.id && (case.step as usize) < policy.rules.ladder.steps.len() =>
+            if case.ladder != policy.rules.id && policy.rules.ladder.step(case.step).is_some() =>
         {
             case.ladder = policy.rules.id;
             Ok(())
