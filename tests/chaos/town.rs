@@ -85,9 +85,30 @@ impl Shop {
         self.database.count("attempt WHERE finished_at IS NULL")
     }
 
-    /// Waits until the replicas have nothing left to collect.
+    /// Waits until the replicas have nothing left to collect, as long as they go on: a busy machine is no failure.
     pub(crate) fn wait_until_collected(&self) {
-        wait("everything is collected", || self.open() == 0);
+        let (mut left, mut since) = (self.open(), Instant::now());
+        while left > 0 {
+            assert!(since.elapsed() < WAIT_MAX, "nothing moves any more: {}", self.how_it_stands());
+            std::thread::sleep(Duration::from_millis(100));
+            let now_left = self.open();
+            if now_left != left {
+                (left, since) = (now_left, Instant::now());
+            }
+        }
+    }
+
+    /// What a person would look at when nothing moves.
+    fn how_it_stands(&self) -> String {
+        let charges = "SELECT state || ' ' || COALESCE(wake_for, 'asleep') || ' from ' || COALESCE(MIN(wake_at), 0) || ' to ' \
+                       || COALESCE(MAX(wake_at), 0) || ': ' || COUNT(*) FROM charge GROUP BY state, wake_for";
+        let periods = "SELECT 'no period yet: ' || COUNT(*) FROM subscription WHERE next_index = 0";
+        let halted = "SELECT 'halted: ' || COALESCE(halted_why, 'no') FROM instance";
+        let runs = "SELECT job || ' at ' || MAX(started_at) || ', ' || COUNT(*) || ' runs, errors: ' || COALESCE(MAX(error), 'none') \
+                    FROM run GROUP BY job";
+        let told: Vec<_> =
+            [charges, periods, halted, runs].iter().flat_map(|sql| self.database.texts(sql)).collect();
+        format!("\n{}\nat {}", told.join("\n"), recurd::clock::Clock::system().now().as_second())
     }
 
     /// Runs until nothing is open, with hours between the runs.
