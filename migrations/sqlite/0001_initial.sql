@@ -131,6 +131,8 @@ CREATE TABLE charge (
     end_as            TEXT CHECK (end_as IN ('canceled', 'uncollectible', 'paid_outside')),
     reason            TEXT,
     settled_at        BIGINT,
+    -- The one that paid. Another one that succeeds has taken the money again.
+    payment_intent    TEXT,
     -- What was given back since, as Stripe says.
     refunded_minor    BIGINT NOT NULL DEFAULT 0,
     dunning_since     BIGINT,
@@ -147,6 +149,7 @@ CREATE TABLE charge (
     -- A finished charge says when, and nobody wakes for it; an open one does not pretend to be finished.
     CHECK ((state IN ('paid', 'uncollectible', 'canceled', 'settled')) = (settled_at IS NOT NULL)),
     CHECK (settled_at IS NULL OR wake_at IS NULL),
+    CHECK ((state = 'paid') = (payment_intent IS NOT NULL)),
     -- A closing charge says how it ends. One that waits for a person remembers it, if an end had been decided.
     CHECK (CASE WHEN end_as IS NULL THEN state <> 'closing' ELSE state IN ('closing', 'needs_review') END),
     CHECK ((subscription_id IS NULL) = (period_index IS NULL)),

@@ -215,6 +215,8 @@ pub enum State {
     Paid {
         /// When Stripe took it (or when we learned of it).
         at: Timestamp,
+        /// The PaymentIntent that counts. Another one that succeeds has taken the money again.
+        payment_intent: String,
     },
     /// Given up.
     Uncollectible {
@@ -253,22 +255,22 @@ impl State {
         }
     }
 
+    /// The PaymentIntent that paid.
+    #[must_use]
+    pub fn payment_intent(&self) -> Option<&str> {
+        match self {
+            Self::Paid { payment_intent, .. } => Some(payment_intent),
+            _ => None,
+        }
+    }
+
     /// Whether nothing can change the charge any more.
     #[must_use]
     pub fn is_terminal(&self) -> bool {
-        match self {
-            Self::Paid { .. } | Self::Uncollectible { .. } | Self::Canceled { .. } | Self::Settled { .. } => {
-                true
-            }
-            Self::Due { .. }
-            | Self::Collecting { .. }
-            | Self::PastDue { .. }
-            | Self::LinkOpen { .. }
-            | Self::Processing { .. }
-            | Self::Closing { .. }
-            | Self::NeedsReview { .. }
-            | Self::Missed => false,
-        }
+        matches!(
+            self,
+            Self::Paid { .. } | Self::Uncollectible { .. } | Self::Canceled { .. } | Self::Settled { .. }
+        )
     }
 }
 

@@ -1,6 +1,4 @@
-//! `recurd charges` and `recurd explain`: why each charge is in its state.
-
-use std::collections::BTreeMap;
+//! `recurd charges`: what is owed, in which state, and what an operator may do.
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
@@ -15,7 +13,8 @@ use crate::billing::money::Money;
 use crate::billing::unknown::{Inquiry, inquiry};
 use crate::flows::FlowError;
 use crate::flows::manage::{self, ChargeCommand};
-use crate::store::{AttemptRow, ChargeFilter, Claimed, Promise, Store, Story};
+use crate::flows::reversals::refund_duplicates;
+use crate::store::{ChargeFilter, Claimed, Store};
 
 /// The words of [`State::as_str`].
 const STATES: [&str; 12] = [
@@ -51,6 +50,8 @@ pub enum ChargesCommand {
     Cancel(CommandArgs),
     /// A charge was paid by other means.
     MarkPaid(CommandArgs),
+    /// Give back what Stripe took besides the payment that counts. Anything else is refunded in Stripe's Dashboard.
+    RefundDuplicate(RefundArgs),
 }
 
 /// Which charges.
@@ -100,9 +101,19 @@ pub struct CommandArgs {
     why: String,
 }
 
+/// Which duplicates.
+#[derive(Debug, Args)]
+pub struct RefundArgs {
+    #[command(flatten)]
+    command: CommandArgs,
+    /// Only say what would go back.
+    #[arg(long)]
+    dry_run: bool,
+}
+
 /// A charge as JSON.
 #[derive(Serialize)]
-struct Row {
+pub(super) struct Row {
     id: String,
     customer: String,
     subscription: Option<String>,
@@ -115,12 +126,12 @@ struct Row {
     attempts: u32,
     declines: u32,
     refunded_minor: i64,
-    next: String,
+    pub(super) next: String,
 }
 
 impl Row {
     /// `waits_for`: what stands before what its state says.
-    fn new(one: &Claimed, waits_for: Option<String>) -> Self {
+    pub(super) fn new(one: &Claimed, waits_for: Option<String>) -> Self {
         let charge = &one.charge;
         Self {
             id: charge.id.to_string(),
@@ -151,6 +162,7 @@ pub(super) async fn charges(global: &Global, command: ChargesCommand) -> Result<
         ChargesCommand::Collect(args) => on_one(global, args, ChargeCommand::CollectNow).await?,
         ChargesCommand::Cancel(args) => on_one(global, args, ChargeCommand::Cancel).await?,
         ChargesCommand::MarkPaid(args) => on_one(global, args, ChargeCommand::MarkPaid).await?,
+        ChargesCommand::RefundDuplicate(args) => refund_duplicate(global, args).await?,
     }
     Ok(Exit::Done)
 }
@@ -234,6 +246,31 @@ async fn on_one(global: &Global, args: CommandArgs, command: ChargeCommand) -> R
     print(global, &ctx.store, &[after]).await
 }
 
+async fn refund_duplicate(global: &Global, args: RefundArgs) -> Result<()> {
+    let ctx = setup::ctx(global).await?;
+    let found = find::charge(&ctx.store, &args.command.id).await?;
+    let (id, why) = (found.charge.id, &args.command.why);
+    let again = refund_duplicates(&ctx, id, &show::who(), why, args.dry_run).await?;
+    if global.json {
+        show::json(&again);
+        return Ok(());
+    }
+    let counts = found.charge.state.payment_intent().unwrap_or_default();
+    if again.is_empty() {
+        say!("Charge {id} was collected once ({counts}): nothing goes back.");
+    }
+    for one in &again {
+        let left = Money::from_minor(one.left_minor, found.charge.amount.currency())?;
+        match &one.refund {
+            Some(refund) => {
+                say!("{left} of {} go back to the customer ({refund}). {counts} counts.", one.payment_intent)
+            }
+            None => say!("{left} of {} would go back to the customer. {counts} counts.", one.payment_intent),
+        }
+    }
+    Ok(())
+}
+
 /// What happens next, and when.
 fn what_next(state: &State) -> String {
     let at = |at: &Timestamp| show::instant(at.as_second());
@@ -267,117 +304,5 @@ fn what_next(state: &State) -> String {
         State::Paid { .. } | State::Uncollectible { .. } | State::Canceled { .. } | State::Settled { .. } => {
             "-".to_owned()
         }
-    }
-}
-
-/// The story of a charge, in order.
-pub(super) async fn explain(global: &Global, typed: &str) -> Result<Exit> {
-    let store = setup::store(&setup::config(global)?).await?;
-    let found = find::charge(&store, typed).await?;
-    let story = store.story(found.charge.id).await?;
-    let row = Row::new(&found, notice::next(&store, &found).await?);
-    if global.json {
-        show::json(&serde_json::json!({ "charge": row, "story": story }));
-        return Ok(Exit::Done);
-    }
-    let charge = &found.charge;
-    say!("Charge {} is {}.", charge.id, charge.state.as_str());
-    say!("{} for {}, due {}.", charge.amount, charge.description, show::instant(charge.due_at.as_second()));
-    if let Ok(back) = Money::from_minor(found.refunded_minor, charge.amount.currency())
-        && !back.is_zero()
-    {
-        say!("{back} of it was given back.");
-    }
-    say!("");
-    for (secs, sentences) in lines(&story) {
-        for sentence in sentences {
-            say!("{}  {sentence}", show::instant(secs));
-        }
-    }
-    say!("\nNext: {}.", row.next);
-    Ok(Exit::Done)
-}
-
-type Lines = BTreeMap<i64, Vec<String>>;
-
-fn say(lines: &mut Lines, at: i64, sentence: String) {
-    lines.entry(at).or_default().push(sentence);
-}
-
-fn lines(story: &Story) -> Lines {
-    let mut lines = Lines::new();
-    for collector in &story.collectors {
-        let what = collector.kind.replace('_', " ");
-        let id = collector.stripe_id.as_deref().unwrap_or("(no id yet)");
-        let born = format!("{what} {id} may take the money (collector {})", collector.generation);
-        say(&mut lines, collector.opened_at, born);
-    }
-    for attempt in &story.attempts {
-        attempt_lines(attempt, &mut lines);
-    }
-    for collector in &story.collectors {
-        if let (Some(at), Some(id)) = (collector.closed_at, &collector.stripe_id) {
-            say(&mut lines, at, format!("{} {id} is {}", collector.kind.replace('_', " "), collector.state));
-        }
-    }
-    for promise in &story.promises {
-        promise_lines(promise, &mut lines);
-    }
-    for event in &story.events {
-        let came = format!("Stripe's event {} ({}) came: {}", event.id, event.kind, event.state);
-        say(&mut lines, event.received_at, came);
-    }
-    for entry in &story.audit {
-        let detail = if entry.detail.is_empty() { String::new() } else { format!(": {}", entry.detail) };
-        say(&mut lines, entry.at, format!("{}: {}{detail}", entry.who, entry.what));
-    }
-    lines
-}
-
-fn attempt_lines(attempt: &AttemptRow, lines: &mut Lines) {
-    let number = attempt.number;
-    let key = &attempt.idempotency_key;
-    say(
-        lines,
-        attempt.created_at,
-        format!("attempt {number} was written down: {}, key {key}", attempt.operation),
-    );
-    if let Some(at) = attempt.first_sent_at {
-        let again = if attempt.sends > 1 {
-            format!(" ({} times in all, same key)", attempt.sends)
-        } else {
-            String::new()
-        };
-        say(lines, at, format!("attempt {number} was sent{again}"));
-    }
-    let reason =
-        attempt.decline().map(|decline| format!(": {} ({})", decline.reason(), decline.class().as_str()));
-    let request = attempt.request_id.as_ref().map(|id| format!(", request {id}")).unwrap_or_default();
-    match (attempt.finished_at, &attempt.error) {
-        (Some(at), _) => {
-            say(
-                lines,
-                at,
-                format!("attempt {number} {}{}{request}", attempt.state, reason.unwrap_or_default()),
-            );
-        }
-        (None, Some(error)) => {
-            say(lines, attempt.created_at, format!("attempt {number} has no answer: {error}"))
-        }
-        (None, None) => {}
-    }
-}
-
-fn promise_lines(promise: &Promise, lines: &mut Lines) {
-    let kind = promise.kind.replace('_', " ");
-    let what = match &promise.template {
-        Some(template) => format!("{kind} {template}"),
-        None => kind,
-    };
-    say(lines, promise.created_at, format!("{what} was promised"));
-    if let Some(at) = promise.done_at {
-        let why = promise.error.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
-        let word = if promise.state == "done" { "left" } else { promise.state.as_str() };
-        say(lines, at, format!("{what} {word}{why}"));
     }
 }

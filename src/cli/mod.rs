@@ -7,6 +7,7 @@ mod charges;
 mod check;
 mod demo;
 mod dunning;
+mod explain;
 mod find;
 mod halt;
 mod mail;
@@ -161,7 +162,7 @@ pub async fn dispatch(cli: Cli) -> Exit {
         Command::Dunning(command) => dunning::dunning(&global, command).await,
         Command::Report(command) => report::report(&global, &command).await,
         Command::Mail(command) => mail::mail(&global, command).await,
-        Command::Explain { id } => charges::explain(&global, &id).await,
+        Command::Explain { id } => explain::explain(&global, &id).await,
         Command::Status => status::status(&global).await,
         Command::Halt(args) => halt::halt(&global, &args).await,
         Command::Resume(args) => halt::resume(&global, &args).await,

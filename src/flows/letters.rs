@@ -96,7 +96,7 @@ pub(super) fn context(head: &Letterhead, about: &About<'_>) -> MailContext {
         charges: lines,
         total: total(about.open, locale),
         paid_on: match about.claimed.charge.state {
-            State::Paid { at } => Some(date(at)),
+            State::Paid { at, .. } => Some(date(at)),
             _ => None,
         },
         expires_on: None,

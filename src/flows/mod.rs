@@ -25,7 +25,7 @@ pub mod receive;
 pub mod reconcile;
 pub mod recover;
 mod report;
-mod reversals;
+pub mod reversals;
 pub mod service;
 mod settle;
 mod still_true;

@@ -5,15 +5,14 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::answers::{CHARGE, GENERATION, INSTANCE, event_of_intent, is_of_page, is_ours};
-use super::collect::look_since;
+use super::answers::{CHARGE, INSTANCE, event_of_intent, is_of_page};
 use super::settle::{Trace, settle_one};
 use super::tries::{self, event_of_page};
 use super::{Ctx, Report, Result, reversals};
 use crate::billing::apply::Event;
-use crate::billing::charge::{CollectorKind, State};
+use crate::billing::charge::State;
 use crate::billing::ids::ChargeId;
-use crate::store::{AttemptRow, Claimed, NewEvent, OutboxInsert, StoredEvent};
+use crate::store::{Claimed, NewEvent, OutboxInsert, StoredEvent};
 use crate::stripe::payment_intents::{PaymentIntent, PaymentIntentStatus};
 use crate::stripe::webhook::{SignatureError, parse_event, verify};
 
@@ -180,33 +179,21 @@ async fn payment_intent(ctx: &Ctx, id: &str, report: &mut Report) -> Result<Appl
     Ok(Applied::Yes)
 }
 
-/// News of a charge that is paid: mostly the payment we know. If Stripe has two, a person must give one back.
+/// News of a charge that is paid: mostly the payment we know. If Stripe has two, a person decides what is given back.
 async fn paid_again(ctx: &Ctx, found: &Claimed, intent: &PaymentIntent) -> Result<Applied> {
     let charge = found.charge.id;
-    let same = |one: &AttemptRow| one.payment_intent.as_deref() == Some(&intent.id);
-    if intent.status != PaymentIntentStatus::Succeeded || ctx.store.attempts(charge).await?.iter().any(same) {
+    let booked = found.charge.state.payment_intent().unwrap_or_default();
+    if intent.status != PaymentIntentStatus::Succeeded || intent.id == booked {
         return Ok(Applied::Yes);
     }
-    let story = ctx.store.story(charge).await?;
-    let generation = intent.metadata.get(GENERATION);
-    let page = CollectorKind::CheckoutSession.as_str();
-    let known = story.collectors.iter().filter(|one| one.state == "paid").any(|one| {
-        let same_page = one.kind == page && generation == Some(&one.generation.to_string());
-        same_page || one.stripe_id.as_deref() == Some(&intent.id)
-    });
-    if known {
-        return Ok(Applied::Yes);
-    }
-    let intents = ctx.stripe.list_payment_intents(&found.stripe_customer, look_since(found)).await?;
-    let took = |one: &&PaymentIntent| {
-        is_ours(found, ctx.instance, one) && one.status == PaymentIntentStatus::Succeeded
-    };
-    let taken: Vec<&str> = intents.iter().filter(took).map(|one| one.id.as_str()).collect();
-    if taken.len() > 1 {
+    let again = reversals::taken_again(ctx, found).await?;
+    if !again.is_empty() {
+        let ids: Vec<&str> = again.iter().map(|one| one.payment_intent.as_str()).collect();
         let text = format!(
-            "charge {charge} was collected {} times ({}): refund all but one",
-            taken.len(),
-            taken.join(", ")
+            "charge {charge} was collected {} times: {booked} counts, {} may go back: \
+             `recurd charges refund-duplicate {charge}`",
+            again.len() + 1,
+            ids.join(", ")
         );
         ctx.store.promise(&[OutboxInsert::alarm(charge.to_string(), "twice", text, ctx.now())]).await?;
     }

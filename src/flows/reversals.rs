@@ -1,10 +1,20 @@
 //! Money that goes back: disputes, warnings of one, and refunds. The charge stays paid, since it was: what changes is that a
 //! customer who says it was fraud is charged no more until a person has looked.
+//!
+//! Nothing is given back without a person. What [`refund_duplicates`] gives back can only be what Stripe took besides the
+//! payment that counts.
 
-use super::answers::CHARGE;
-use super::{Ctx, Result};
+use serde::Serialize;
+
+use super::answers::{CHARGE, INSTANCE, is_ours};
+use super::collect::look_since;
+use super::{Ctx, FlowError, Result};
+use crate::billing::charge::State;
 use crate::billing::ids::ChargeId;
-use crate::store::OutboxInsert;
+use crate::billing::money::Money;
+use crate::store::{Claimed, OutboxInsert};
+use crate::stripe::payment_intents::PaymentIntentStatus;
+use crate::stripe::refunds::{CreateRefund, RefundReason, RefundStatus};
 
 /// The cardholder wants the money of a Stripe charge back. Returns whether the customer is ours.
 pub(super) async fn dispute(ctx: &Ctx, id: &str) -> Result<bool> {
@@ -39,7 +49,99 @@ pub(super) async fn refunded(ctx: &Ctx, charge: &str) -> Result<bool> {
     let Some(ours) = charge.metadata.get(CHARGE).and_then(|id| id.parse::<ChargeId>().ok()) else {
         return Ok(false);
     };
+    let Some(found) = ctx.store.find_charge(ours).await? else { return Ok(false) };
+    let booked = found.charge.state.payment_intent();
+    if booked.is_some() && booked != charge.payment_intent.as_deref() {
+        return Ok(true); // A duplicate went back: what counts is still paid.
+    }
     Ok(ctx.store.set_refunded(ours, charge.amount_refunded_minor).await?)
+}
+
+/// A payment that took the money of a paid charge again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Duplicate {
+    /// Stripe's id.
+    pub payment_intent: String,
+    /// Minor units that have not gone back yet.
+    pub left_minor: i64,
+    /// Lowercase code.
+    pub currency: &'static str,
+    /// The refund that gives it back, once it is made.
+    pub refund: Option<String>,
+    /// How many refunds of it there were before, failed ones too.
+    #[serde(skip)]
+    earlier: usize,
+}
+
+/// What Stripe took of a charge besides the payment that counts, and has not given back.
+pub(super) async fn taken_again(ctx: &Ctx, found: &Claimed) -> Result<Vec<Duplicate>> {
+    let Some(booked) = found.charge.state.payment_intent() else { return Ok(Vec::new()) };
+    let mut again = Vec::new();
+    for intent in ctx.stripe.list_payment_intents(&found.stripe_customer, look_since(found)).await? {
+        let took = is_ours(found, ctx.instance, &intent) && intent.status == PaymentIntentStatus::Succeeded;
+        if !took || intent.id == booked {
+            continue;
+        }
+        let refunds = ctx.stripe.list_refunds(&intent.id).await?;
+        let came_back = |status: &Option<RefundStatus>| {
+            !matches!(status, Some(RefundStatus::Failed | RefundStatus::Canceled))
+        };
+        let back: i64 = refunds.iter().filter(|one| came_back(&one.status)).map(|one| one.amount_minor).sum();
+        let left_minor = intent.amount_received_minor - back;
+        if left_minor > 0 {
+            let currency = found.charge.amount.currency().code();
+            again.push(Duplicate {
+                payment_intent: intent.id,
+                left_minor,
+                currency,
+                refund: None,
+                earlier: refunds.len(),
+            });
+        }
+    }
+    Ok(again)
+}
+
+/// Gives back what was taken besides the payment that counts; with `dry_run` only says what that is. Two persons who do so at
+/// the same moment send the same key, and Stripe gives back no more than it took.
+///
+/// # Errors
+/// [`FlowError::Refused`] for a charge that is not paid; [`FlowError::Stripe`] when Stripe refuses or cannot be reached: what
+/// went back until then is on record there, and the same command goes on.
+pub async fn refund_duplicates(
+    ctx: &Ctx,
+    id: ChargeId,
+    who: &str,
+    why: &str,
+    dry_run: bool,
+) -> Result<Vec<Duplicate>> {
+    let found = ctx.store.find_charge(id).await?;
+    let Some(found) = found.filter(|found| matches!(found.charge.state, State::Paid { .. })) else {
+        return Err(FlowError::Refused(format!("charge {id} is not paid, so it was not collected twice")));
+    };
+    let mut again = taken_again(ctx, &found).await?;
+    if dry_run {
+        return Ok(again);
+    }
+    for one in &mut again {
+        let (instance, charge) = (ctx.instance.to_string(), id.to_string());
+        let request = CreateRefund {
+            payment_intent: &one.payment_intent,
+            amount: Some(
+                Money::from_minor(one.left_minor, found.charge.amount.currency())
+                    .map_err(|error| FlowError::Refused(error.to_string()))?,
+            ),
+            reason: RefundReason::Duplicate,
+            metadata: &[(INSTANCE, &instance), (CHARGE, &charge)],
+        };
+        let key = format!("recurd:{instance}:refund:{}:{}", one.payment_intent, one.earlier);
+        // Written first: what a person did is on record even if nobody hears Stripe's answer.
+        let what = format!("{} {why}", one.payment_intent);
+        ctx.store.audit(who, "refund-duplicate", &charge, what.trim_end(), ctx.now()).await?;
+        failpoint!("audited..refunded");
+        one.refund = Some(ctx.stripe.create_refund(request.encode(), &key).await?.value.id);
+    }
+    Ok(again)
 }
 
 /// A refund began, changed or failed.

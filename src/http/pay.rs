@@ -131,7 +131,7 @@ fn state(claimed: &Claimed, zone: &TimeZone, locale: &str) -> PayState {
         Charge::Collecting { .. } | Charge::Processing { .. } | Charge::NeedsReview { end: None, .. } => {
             PayState::Collecting
         }
-        Charge::Paid { at } => PayState::Paid { on: on(*at) },
+        Charge::Paid { at, .. } => PayState::Paid { on: on(*at) },
         Charge::Closing { .. }
         | Charge::NeedsReview { end: Some(_), .. }
         | Charge::Canceled { .. }

@@ -20,7 +20,7 @@ macro_rules! select_charges {
         concat!(
             "SELECT c.id, c.customer_id, c.subscription_id, c.period_index, c.plan, c.revision, c.amount_minor, c.currency, ",
             "c.due_at, c.created_at, c.description, c.statement_suffix, c.state, c.generation, c.attempts, c.next_at, c.next_action, ",
-            "c.until_at, c.end_as, c.reason, c.settled_at, c.refunded_minor, c.dunning_since, c.dunning_step, c.dunning_declines, ",
+            "c.until_at, c.end_as, c.reason, c.settled_at, c.payment_intent, c.refunded_minor, c.dunning_since, c.dunning_step, c.dunning_declines, ",
             "c.dunning_class, c.dunning_ladder, c.version, k.kind AS collector_kind, k.generation AS collector_generation, ",
             "k.stripe_id AS collector_id, a.number AS attempt_number, a.operation AS attempt_operation, ",
             "a.state AS attempt_state, a.idempotency_key, a.path, a.body, a.payment_method AS attempt_payment_method, ",
@@ -59,6 +59,7 @@ pub(super) struct ChargeRow {
     end_as: Option<String>,
     reason: Option<String>,
     settled_at: Option<i64>,
+    payment_intent: Option<String>,
     refunded_minor: i64,
     dunning_since: Option<i64>,
     dunning_step: Option<i64>,
@@ -163,7 +164,7 @@ impl ChargeRow {
                 State::NeedsReview { attempt, end, since: until?, why: self.reason.clone()? }
             }
             "missed" => State::Missed,
-            "paid" => State::Paid { at: settled? },
+            "paid" => State::Paid { at: settled?, payment_intent: self.payment_intent.clone()? },
             "uncollectible" => State::Uncollectible { at: settled? },
             "canceled" => State::Canceled { at: settled? },
             "settled" => State::Settled { at: settled? },
@@ -236,6 +237,8 @@ pub(super) struct ChargeUpdate<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     settled_at: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    payment_intent: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     dunning_since: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     dunning_step: Option<u32>,
@@ -280,6 +283,7 @@ impl<'a> ChargeUpdate<'a> {
             end_as: end_as.map(End::as_str),
             reason,
             settled_at: settled.map(Timestamp::as_second),
+            payment_intent: charge.state.payment_intent(),
             dunning_since: charge.dunning.map(|dunning| dunning.since.as_second()),
             dunning_step: charge.dunning.map(|dunning| dunning.step),
             dunning_declines: charge.dunning.map(|dunning| dunning.declines),
@@ -304,9 +308,10 @@ pub(super) fn parts(state: &State) -> Parts<'_> {
         State::Processing { poll_at } => (None, Some(*poll_at), None, None, None),
         State::Closing { then, at, .. } => (None, Some(*at), Some(*then), None, None),
         State::NeedsReview { end, since, why, .. } => (None, Some(*since), *end, Some(why), None),
-        State::Paid { at } | State::Uncollectible { at } | State::Canceled { at } | State::Settled { at } => {
-            (None, None, None, None, Some(*at))
-        }
+        State::Paid { at, .. }
+        | State::Uncollectible { at }
+        | State::Canceled { at }
+        | State::Settled { at } => (None, None, None, None, Some(*at)),
     }
 }
 

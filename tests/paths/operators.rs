@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use recurd::flows::Job;
 use recurd::flows::manage::{self, ChargeCommand};
+use recurd::flows::reversals::refund_duplicates;
 
 use crate::scene::Person;
 use crate::web::Web;
@@ -234,7 +235,48 @@ async fn money_that_stripe_took_twice_is_told_to_the_operator_once() {
         scene.days(1).await;
         assert_eq!((scene.times_collected(), scene.alarms().len()), (2, 1), "{:?}", scene.alarms());
         assert!(scene.alarms()[0].contains("collected 2 times"), "{:?}", scene.alarms());
+        assert!(scene.alarms()[0].contains("recurd charges refund-duplicate"), "{:?}", scene.alarms());
     }
+}
+
+#[tokio::test]
+async fn what_was_taken_twice_goes_back_once_and_the_charge_stays_paid() {
+    let (scene, ann) = at(Stage::Due).await;
+    scene.hours(1).await;
+    let charge = scene.charge().await.charge;
+    let ctx = &scene.world.ctx;
+    let refund = async |dry_run| refund_duplicates(ctx, charge.id, "test", "taken twice", dry_run).await;
+    assert_eq!(refund(false).await.unwrap(), [], "collected once: nothing goes back");
+    scene.collected_elsewhere(&ann, charge.id);
+    scene.days(1).await;
+    // Somebody has begun in the Dashboard.
+    let charges = scene.books().charges;
+    let second = charges.iter().find(|one| Some(&*one.payment_intent) != charge.state.payment_intent());
+    let second = second.unwrap().id.clone();
+    scene.at_stripe("/v1/refunds", &[("charge", second.as_str()), ("amount", "300")]);
+
+    let would = refund(true).await.unwrap();
+    assert_eq!((would.len(), would[0].left_minor, &would[0].refund), (1, 600, &None));
+    assert_eq!(scene.books().refunds.len(), 1, "a dry run gives nothing back");
+
+    scene.fault("POST", "/v1/refunds", "no-answer");
+    let _ = refund(false).await;
+    let _ = refund(false).await;
+    assert_eq!(refund(true).await.unwrap(), [], "nothing is left to give back");
+    scene.days(1).await;
+    let given_back: Vec<_> =
+        scene.books().charges.iter().map(|one| (one.id == second, one.amount_refunded)).collect();
+    assert_eq!(given_back, [(false, 0), (true, 900)]);
+    let after = scene.charge().await;
+    assert_eq!((after.charge.state.as_str(), after.refunded_minor), ("paid", 0), "what counts is still paid");
+}
+
+#[tokio::test]
+async fn a_charge_that_is_not_paid_has_no_duplicates() {
+    let (scene, _) = at(Stage::PastDue).await;
+    let charge = scene.charge().await.charge.id;
+    let refused = refund_duplicates(&scene.world.ctx, charge, "test", "", false).await.unwrap_err();
+    assert!(refused.to_string().contains("is not paid"), "{refused}");
 }
 
 #[tokio::test]

@@ -35,7 +35,7 @@ fn states() -> Vec<State> {
         State::Due { at: at(10) },
         State::Processing { poll_at: at(700) },
         State::Missed,
-        State::Paid { at: at(5) },
+        State::Paid { at: at(5), payment_intent: "pi_paid".into() },
         State::Uncollectible { at: at(6) },
         State::Canceled { at: at(7) },
         State::Settled { at: at(8) },

@@ -45,7 +45,9 @@ on_both! {
         for wrong in [
             "UPDATE charge SET state = 'paid', wake_at = NULL, wake_for = NULL",
             "UPDATE charge SET settled_at = 5",
-            "UPDATE charge SET state = 'paid', settled_at = 5",
+            "UPDATE charge SET state = 'paid', settled_at = 5, payment_intent = 'pi_1'",
+            "UPDATE charge SET state = 'paid', settled_at = 5, wake_at = NULL, wake_for = NULL",
+            "UPDATE charge SET payment_intent = 'pi_1'",
             "UPDATE charge SET state = 'stolen'",
             "UPDATE charge SET period_index = 3",
             "UPDATE charge SET amount_minor = -1",
@@ -55,7 +57,7 @@ on_both! {
         ] {
             assert!(db.execute(wrong).await.is_err(), "taken: {wrong}");
         }
-        let right = "UPDATE charge SET state = 'paid', settled_at = 5, wake_at = NULL, wake_for = NULL";
+        let right = "UPDATE charge SET state = 'paid', settled_at = 5, payment_intent = 'pi_1', wake_at = NULL, wake_for = NULL";
         assert_eq!(db.execute(right).await.unwrap(), 1);
     }
 

@@ -39,7 +39,7 @@ pub(super) fn paid(step: &mut Step, receipt: &Receipt) -> Result<(), Refused> {
         step.effects.push(Effect::AdoptCard { payment_method: payment_method.clone() });
     }
     charge.collector = None;
-    charge.state = State::Paid { at: receipt.at };
+    charge.state = State::Paid { at: receipt.at, payment_intent: receipt.payment_intent.clone() };
     Ok(())
 }
 

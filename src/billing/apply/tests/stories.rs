@@ -7,7 +7,8 @@ use crate::billing::unknown::{Inquiry, MISS_GAP, inquiry};
 #[test]
 fn a_good_card_is_charged_and_nobody_is_told() {
     let scene = scene().sent().then(answer(1, Outcome::Paid(receipt(at(5)))));
-    assert_eq!(scene.charge.state, State::Paid { at: at(5) });
+    let paid = receipt(at(5));
+    assert_eq!(scene.charge.state, State::Paid { at: paid.at, payment_intent: paid.payment_intent });
     assert_eq!((scene.effects.len(), scene.charge.collector, scene.charge.version), (0, None, 3));
 }
 

@@ -86,7 +86,7 @@ fn timeless(state: &State) -> State {
             State::NeedsReview { attempt, end: *end, since: no_time, why: String::new() }
         }
         State::Missed => State::Missed,
-        State::Paid { .. } => State::Paid { at: no_time },
+        State::Paid { .. } => State::Paid { at: no_time, payment_intent: String::new() },
         State::Uncollectible { .. } => State::Uncollectible { at: no_time },
         State::Canceled { .. } => State::Canceled { at: no_time },
         State::Settled { .. } => State::Settled { at: no_time },
