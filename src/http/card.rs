@@ -8,30 +8,19 @@ use jiff::tz::TimeZone;
 use super::Http;
 use super::language::Language;
 use super::pages::SaveCardPage;
-use super::pay::{miss, unavailable};
+use super::trouble::Trouble;
 use crate::billing::calendar::zone;
 use crate::flows::card_link::{self, Opened, Payment};
 use crate::mail::{ChargeLine, format};
 use crate::store::Customer;
-
-fn at(token: &str) -> String {
-    format!("/card/{token}")
-}
 
 pub(super) async fn show(
     State(http): State<Http>,
     language: Language,
     Path(token): Path<String>,
 ) -> Response {
-    let customer = match card_link::find(&http.ctx, &token).await {
-        Ok(Some(customer)) => customer,
-        Ok(None) => return miss(&http, &language),
-        Err(error) => return unavailable(&http, &language, &at(&token), &error),
-    };
-    match page(&http, &customer).await {
-        Ok(response) => response,
-        Err(error) => unavailable(&http, &language, &at(&token), &error),
-    }
+    let shown = async { page(&http, &find(&http, &token).await?).await };
+    http.answer(&language, &at(&token), shown.await)
 }
 
 pub(super) async fn open(
@@ -39,26 +28,31 @@ pub(super) async fn open(
     language: Language,
     Path(token): Path<String>,
 ) -> Response {
-    let customer = match card_link::find(&http.ctx, &token).await {
-        Ok(Some(customer)) => customer,
-        Ok(None) => return miss(&http, &language),
-        Err(error) => return unavailable(&http, &language, &at(&token), &error),
+    let opened = async {
+        let customer = find(&http, &token).await?;
+        let locale = http.pages.regional_locale(&customer.locale);
+        if http.clicks.check_key(&customer.customer_id().0).is_err() {
+            return Ok(http.too_many(&locale));
+        }
+        // In a task of its own: a browser that goes away must not stop it between two steps.
+        let ctx = http.ctx.clone();
+        match tokio::spawn(async move { card_link::open(&ctx, &customer).await }).await?? {
+            Opened::Url(url) => Ok((StatusCode::SEE_OTHER, [(header::LOCATION, url)]).into_response()),
+            Opened::Saved => Ok(http.page(StatusCode::OK, http.pages.render_card_saved(&locale))),
+        }
     };
-    let locale = http.pages.regional_locale(&customer.locale);
-    if http.clicks.check_key(&customer.customer_id().0).is_err() {
-        return http.page(StatusCode::TOO_MANY_REQUESTS, http.pages.render_too_many(&locale));
-    }
-    // In a task of its own: a browser that goes away must not stop it between two steps.
-    let ctx = http.ctx.clone();
-    match tokio::spawn(async move { card_link::open(&ctx, &customer).await }).await {
-        Ok(Ok(Opened::Url(url))) => (StatusCode::SEE_OTHER, [(header::LOCATION, url)]).into_response(),
-        Ok(Ok(Opened::Saved)) => http.page(StatusCode::OK, http.pages.render_card_saved(&locale)),
-        Ok(Err(error)) => unavailable(&http, &language, &at(&token), &error),
-        Err(error) => unavailable(&http, &language, &at(&token), &error),
-    }
+    http.answer(&language, &at(&token), opened.await)
 }
 
-async fn page(http: &Http, customer: &Customer) -> crate::flows::Result<Response> {
+fn at(token: &str) -> String {
+    format!("/card/{token}")
+}
+
+async fn find(http: &Http, token: &str) -> Result<Customer, Trouble> {
+    card_link::find(&http.ctx, token).await?.ok_or(Trouble::Missing)
+}
+
+async fn page(http: &Http, customer: &Customer) -> Result<Response, Trouble> {
     let payments = card_link::payments(&http.ctx, customer.customer_id()).await?;
     let locale = http.pages.regional_locale(&customer.locale);
     let zone = zone(&customer.time_zone).unwrap_or(TimeZone::UTC);

@@ -7,6 +7,7 @@ mod language;
 pub mod pages;
 mod pay;
 mod returns;
+mod trouble;
 mod webhook;
 
 use std::num::NonZeroU32;
@@ -71,7 +72,7 @@ pub fn router(ctx: Ctx) -> Result<Router, crate::mail::ContextError> {
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
-        .fallback(pay::not_found)
+        .fallback(trouble::not_found)
         .layer(DefaultBodyLimit::max(FORM_BYTES_MAX))
         .layer(axum::middleware::from_fn(timeout))
         .with_state(http))

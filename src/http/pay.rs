@@ -7,7 +7,8 @@ use jiff::tz::TimeZone;
 
 use super::Http;
 use super::language::Language;
-use super::pages::{ErrorPage, LocalPath, OtherCharge, PayPage, PayState};
+use super::pages::{OtherCharge, PayPage, PayState};
+use super::trouble::Trouble;
 use crate::billing::calendar::zone;
 use crate::billing::charge::State as Charge;
 use crate::flows::pay_link::{self, CLICK_LIFE, Opened};
@@ -17,20 +18,13 @@ use crate::store::{ChargeFilter, Claimed};
 /// Limit: other open charges listed on the page.
 const OTHERS_MAX: i64 = 20;
 
-fn at(token: &str) -> String {
-    format!("/pay/{token}")
-}
-
 pub(super) async fn show(
     State(http): State<Http>,
     language: Language,
     Path(token): Path<String>,
 ) -> Response {
-    match pay_link::find(&http.ctx, &token).await {
-        Ok(Some(claimed)) => page(&http, &language, &claimed).await,
-        Ok(None) => miss(&http, &language),
-        Err(error) => unavailable(&http, &language, &at(&token), &error),
-    }
+    let shown = async { page(&http, &find(&http, &token).await?).await };
+    http.answer(&language, &at(&token), shown.await)
 }
 
 pub(super) async fn open(
@@ -38,63 +32,33 @@ pub(super) async fn open(
     language: Language,
     Path(token): Path<String>,
 ) -> Response {
-    let claimed = match pay_link::find(&http.ctx, &token).await {
-        Ok(Some(claimed)) => claimed,
-        Ok(None) => return miss(&http, &language),
-        Err(error) => return unavailable(&http, &language, &at(&token), &error),
+    let opened = async {
+        let id = find(&http, &token).await?.charge.id;
+        if http.clicks.check_key(&id.0).is_err() {
+            return Ok(http.too_many(&language.0));
+        }
+        // In a task of its own: a browser that goes away must not stop it between two steps.
+        let ctx = http.ctx.clone();
+        match tokio::spawn(async move { pay_link::open(&ctx, id, CLICK_LIFE).await }).await?? {
+            Opened::Url(url) => Ok((StatusCode::SEE_OTHER, [(header::LOCATION, url)]).into_response()),
+            Opened::Paid | Opened::Busy | Opened::Closed => page(&http, &find(&http, &token).await?).await,
+        }
     };
-    if http.clicks.check_key(&claimed.charge.id.0).is_err() {
-        return http.page(StatusCode::TOO_MANY_REQUESTS, http.pages.render_too_many(&language.0));
-    }
-    // In a task of its own: a browser that goes away must not stop it between two steps.
-    let (ctx, id) = (http.ctx.clone(), claimed.charge.id);
-    let opened = tokio::spawn(async move { pay_link::open(&ctx, id, CLICK_LIFE).await }).await;
-    match opened {
-        Ok(Ok(Opened::Url(url))) => (StatusCode::SEE_OTHER, [(header::LOCATION, url)]).into_response(),
-        Ok(Ok(Opened::Paid | Opened::Busy | Opened::Closed)) => match pay_link::find(&http.ctx, &token).await
-        {
-            Ok(Some(claimed)) => page(&http, &language, &claimed).await,
-            Ok(None) => miss(&http, &language),
-            Err(error) => unavailable(&http, &language, &at(&token), &error),
-        },
-        Ok(Err(error)) => unavailable(&http, &language, &at(&token), &error),
-        Err(error) => unavailable(&http, &language, &at(&token), &error),
-    }
+    http.answer(&language, &at(&token), opened.await)
 }
 
-/// Anything else that is asked for: the same page as for a token that does not exist.
-pub(super) async fn not_found(State(http): State<Http>, language: Language) -> Response {
-    miss(&http, &language)
+fn at(token: &str) -> String {
+    format!("/pay/{token}")
 }
 
-pub(super) fn miss(http: &Http, language: &Language) -> Response {
-    if http.misses.check().is_err() {
-        return http.page(StatusCode::TOO_MANY_REQUESTS, http.pages.render_too_many(&language.0));
-    }
-    http.page(StatusCode::NOT_FOUND, http.pages.render_not_found(&language.0))
-}
-
-/// `path`: where to try again.
-pub(super) fn unavailable(
-    http: &Http,
-    language: &Language,
-    path: &str,
-    error: &dyn std::fmt::Display,
-) -> Response {
-    let reference = uuid::Uuid::new_v4().simple().to_string();
-    tracing::error!(reference, "A page could not be shown: {error}");
-    let page = ErrorPage { path: LocalPath::new(path).ok(), reference: Some(reference) };
-    http.page(StatusCode::SERVICE_UNAVAILABLE, http.pages.render_error(&language.0, &page))
+async fn find(http: &Http, token: &str) -> Result<Claimed, Trouble> {
+    pay_link::find(&http.ctx, token).await?.ok_or(Trouble::Missing)
 }
 
 /// The page of a charge as it stands.
-pub(super) async fn page(http: &Http, language: &Language, claimed: &Claimed) -> Response {
+pub(super) async fn page(http: &Http, claimed: &Claimed) -> Result<Response, Trouble> {
     let store = &http.ctx.store;
-    let customer = match store.find_customer(claimed.charge.customer).await {
-        Ok(Some(customer)) => customer,
-        Ok(None) => return miss(http, language),
-        Err(error) => return unavailable(http, language, "", &error),
-    };
+    let customer = store.find_customer(claimed.charge.customer).await?.ok_or(Trouble::Missing)?;
     let others = store
         .list_charges(&ChargeFilter::past_due_of(claimed.charge.customer, OTHERS_MAX))
         .await
@@ -108,7 +72,7 @@ pub(super) async fn page(http: &Http, language: &Language, claimed: &Claimed) ->
         total: Some(format::amount(claimed.charge.amount, &locale)),
         others: others.map(|one| OtherCharge { charge: line(one, &zone, &locale), path: None }).collect(),
     };
-    http.page(StatusCode::OK, http.pages.render_pay(&locale, &page))
+    Ok(http.page(StatusCode::OK, http.pages.render_pay(&locale, &page)))
 }
 
 fn line(one: &Claimed, zone: &TimeZone, locale: &str) -> ChargeLine {

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use super::Http;
 use super::language::Language;
 use super::pages::ThanksPage;
+use super::trouble::not_found;
 use crate::billing::charge::State as Charge;
 use crate::flows::enrol::Completed;
 use crate::flows::{enrol, receive};
@@ -33,10 +34,10 @@ pub(super) async fn saved(
     language: Language,
     Query(returned): Query<Returned>,
 ) -> Response {
-    let Some(session) = returned.session() else { return super::pay::not_found(State(http), language).await };
+    let Some(session) = returned.session() else { return not_found(State(http), language).await };
     match enrol::complete(&http.ctx, session).await {
         Ok(Completed::Saved) => http.page(StatusCode::OK, http.pages.render_card_saved(&language.0)),
-        Ok(Completed::Unknown) => super::pay::not_found(State(http), language).await,
+        Ok(Completed::Unknown) => not_found(State(http), language).await,
         Ok(Completed::Open | Completed::Expired) => canceled(State(http), language).await,
         Err(error) => {
             // The event or the next poll completes it.
@@ -51,7 +52,7 @@ pub(super) async fn paid(
     language: Language,
     Query(returned): Query<Returned>,
 ) -> Response {
-    let Some(session) = returned.session() else { return super::pay::not_found(State(http), language).await };
+    let Some(session) = returned.session() else { return not_found(State(http), language).await };
     // Stripe is asked about Sessions that are ours, not about whatever is typed into an address.
     if let Ok(Some(id)) = http.ctx.store.charge_of_collector(session).await {
         if let Err(error) = receive::returned(&http.ctx, session).await {
@@ -61,7 +62,7 @@ pub(super) async fn paid(
         if let Ok(Some(found)) = http.ctx.store.find_charge(id).await
             && matches!(found.charge.state, Charge::Paid { .. })
         {
-            return super::pay::page(&http, &language, &found).await;
+            return http.answer(&language, "", super::pay::page(&http, &found).await);
         }
     }
     http.page(StatusCode::OK, http.pages.render_thanks(&language.0, &ThanksPage { path: None }))
