@@ -190,6 +190,7 @@ async fn write_one(
     let Some(attempt) = charge.open_attempt() else { return Ok(None) };
     let request = request(ctx, &claimed, &charge, attempt.operation, attempt.number, &payment_method);
     settlement.new_attempt = Some(NewAttempt::new(&charge, attempt, &request, now));
+    settlement.alone_on_card = card_of_retry(&claimed, &request);
     let stripe_intent = living_intent(&charge);
     let claimed = Claimed { charge, ..claimed };
     let ready = Ready { claimed, number: attempt.number, request, stripe_intent };
@@ -199,16 +200,22 @@ async fn write_one(
 /// Marks an attempt that was written down before as sending.
 async fn mark(ctx: &Ctx, claimed: Claimed, now: Timestamp) -> Result<Option<(Settlement, Ready)>> {
     let decided = decide(ctx, &claimed, &Event::Sending, Trace::default(), now).await?;
-    let (Ok(settlement), Some(request)) = (decided, claimed.prepared.clone()) else {
+    let (Ok(mut settlement), Some(request)) = (decided, claimed.prepared.clone()) else {
         ctx.store.release_charge(&claimed.charge, now.checked_add(REST).ok()).await?;
         return Ok(None);
     };
+    settlement.alone_on_card = card_of_retry(&claimed, &request);
     let charge = settlement.charge.clone();
     let Some(attempt) = charge.open_attempt() else { return Ok(None) };
     let stripe_intent = living_intent(&charge).filter(|_| attempt.operation == Operation::Confirm);
     let claimed = Claimed { charge, ..claimed };
     let ready = Ready { claimed, number: attempt.number, request, stripe_intent };
     Ok(Some((settlement.keep_lease(&ctx.worker, ctx.lease_until()), ready)))
+}
+
+/// The card of a retry: another process may be about to send one with the same card.
+fn card_of_retry(claimed: &Claimed, request: &Prepared) -> Option<String> {
+    request.fingerprint.clone().filter(|_| claimed.charge.dunning.is_some() && !mutant!(RulesLookedAtOnce))
 }
 
 /// The PaymentIntent that a confirmation goes to.

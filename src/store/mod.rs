@@ -48,7 +48,7 @@ pub use notices::Notice;
 pub use outbox::{OutboxInsert, OutboxItem, OutboxKind, OutboxResult};
 pub use plans::PlanRevision;
 pub use reports::{Attention, Promise, Story, StoryLine, Totals};
-pub use settle::{CollectorChange, NetworkTry, Settled, Settlement};
+pub use settle::{Admit, CollectorChange, NetworkTry, Settled, Settlement};
 pub use subscriptions::{DueSubscription, Materialized, NewSubscription, Subscription};
 pub use witness::Untold;
 

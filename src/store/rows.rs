@@ -5,6 +5,7 @@ use serde::Serialize;
 use sqlx::FromRow;
 
 use super::charges::{Claimed, Prepared};
+use super::settle::Settlement;
 use super::{Result, StoreError};
 use crate::billing::charge::{Attempt, Charge, Collector, CollectorKind, End, Operation, Phase, Sent, State};
 use crate::billing::decline::Class;
@@ -254,16 +255,15 @@ pub(super) struct ChargeUpdate<'a> {
     wake_for: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     lease_owner: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    alone_on_card: Option<&'a str>,
 }
 
 impl<'a> ChargeUpdate<'a> {
-    /// `lease`: the owner keeps the charge until then; otherwise it wakes when its state says.
-    pub(super) fn new(
-        was_version: i64,
-        charge: &'a Charge,
-        lease: Option<(&'a str, Timestamp)>,
-        not_before: Option<Timestamp>,
-    ) -> Self {
+    /// With a lease the owner keeps the charge until then; otherwise it wakes when its state says.
+    pub(super) fn new(of: &'a Settlement) -> Self {
+        let (charge, not_before) = (&of.charge, of.not_before);
+        let lease = of.lease.as_ref().map(|(owner, until)| (owner.as_str(), *until));
         let wake = charge.wake();
         let wake_at = match lease {
             Some((_, until)) => wake.map(|_| until),
@@ -272,7 +272,7 @@ impl<'a> ChargeUpdate<'a> {
         let (next, until, end_as, reason, settled) = parts(&charge.state);
         Self {
             id: charge.id,
-            was_version,
+            was_version: of.was_version,
             version: charge.version,
             state: charge.state.as_str(),
             generation: charge.generation,
@@ -292,6 +292,7 @@ impl<'a> ChargeUpdate<'a> {
             wake_at: wake_at.map(Timestamp::as_second),
             wake_for: wake.map(|(work, _)| work.as_str()),
             lease_owner: lease.filter(|_| wake.is_some()).map(|(owner, _)| owner),
+            alone_on_card: of.alone_on_card.as_deref(),
         }
     }
 }

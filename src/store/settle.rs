@@ -31,6 +31,9 @@ pub struct Settlement {
     pub lease: Option<(String, Timestamp)>,
     /// Wake not before this instant, if the state would wake earlier.
     pub not_before: Option<Timestamp>,
+    /// Only while no attempt on this card is on its way for another charge: what the bank says to that one decides whether
+    /// the card networks let this one leave.
+    pub alone_on_card: Option<String>,
     /// A new attempt row.
     pub new_attempt: Option<NewAttempt>,
     /// A change of an attempt row.
@@ -86,7 +89,8 @@ pub struct NetworkTry {
 /// What a batch did.
 #[derive(Clone, Debug, Default)]
 pub struct Settled {
-    /// Charges whose guard did not hold: somebody else changed them meanwhile, nothing was written.
+    /// Charges whose guard did not hold, and nothing was written: somebody else changed them meanwhile, or another retry with
+    /// their card is on its way. Whoever claimed one of the latter keeps it until the lease runs out; then it is looked at again.
     pub lost: Vec<ChargeId>,
     /// How many of the batch, from its beginning, were allowed; nothing was written of the others.
     pub admitted: usize,
@@ -113,6 +117,7 @@ impl Settlement {
             charge: step.charge,
             lease: None,
             not_before: None,
+            alone_on_card: None,
             new_attempt: None,
             attempt: None,
             network_try: None,
@@ -184,8 +189,11 @@ batch! {
         lease_owner = r.lease_owner FROM",
     (id TEXT, was_version BIGINT, version BIGINT, state TEXT, generation BIGINT, attempts BIGINT, next_at BIGINT,
      next_action TEXT, until_at BIGINT, end_as TEXT, reason TEXT, settled_at BIGINT, payment_intent TEXT, dunning_since BIGINT, dunning_step BIGINT,
-     dunning_declines BIGINT, dunning_class TEXT, dunning_ladder BIGINT, wake_at BIGINT, wake_for TEXT, lease_owner TEXT),
-    "WHERE charge.id = r.id AND charge.version = r.was_version RETURNING charge.id"
+     dunning_declines BIGINT, dunning_class TEXT, dunning_ladder BIGINT, wake_at BIGINT, wake_for TEXT, lease_owner TEXT,
+     alone_on_card TEXT),
+    "WHERE charge.id = r.id AND charge.version = r.was_version AND (r.alone_on_card IS NULL OR NOT EXISTS (SELECT 1 FROM attempt a \
+     WHERE a.finished_at IS NULL AND a.state <> 'prepared' AND a.card_fingerprint = r.alone_on_card \
+     AND a.charge_id <> r.id)) RETURNING charge.id"
 }
 
 batch! {
@@ -338,7 +346,7 @@ impl Store {
                 }
             }
             let written: HashSet<String> = sqlx::query(update)
-                .bind(json(&updates(batch)))
+                .bind(json(&batch.iter().map(ChargeUpdate::new).collect::<Vec<_>>()))
                 .fetch_all(&mut *tx)
                 .await?
                 .iter()
@@ -352,13 +360,4 @@ impl Store {
             Settled { lost, admitted, why }
         }))
     }
-}
-
-fn updates(batch: &[Settlement]) -> Vec<ChargeUpdate<'_>> {
-    let mut updates = Vec::with_capacity(batch.len());
-    for one in batch {
-        let lease = one.lease.as_ref().map(|(owner, until)| (owner.as_str(), *until));
-        updates.push(ChargeUpdate::new(one.was_version, &one.charge, lease, one.not_before));
-    }
-    updates
 }

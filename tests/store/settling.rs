@@ -3,7 +3,7 @@
 use recurd::billing::apply::{Event, Outcome};
 use recurd::billing::charge::{Phase, State};
 use recurd::billing::network_rules::Try;
-use recurd::store::{AttemptUpdate, NetworkTry, OutboxInsert, Settlement};
+use recurd::store::{Admit, AttemptUpdate, NetworkTry, OutboxInsert, Settlement};
 
 use crate::*;
 
@@ -211,6 +211,32 @@ on_both! {
             assert_eq!(history, [tried(10 * DAY + 1, false), tried(39 * DAY, false)], "{amount}");
         }
         assert!(db.store.network_history("fp_2", amount, at(now)).await.unwrap().is_empty());
+    }
+
+    async fn of_two_retries_with_one_card_one_leaves(db: Db) {
+        const PAIRS: u32 = 20;
+        add_customers(&db.store, 0..2 * PAIRS).await;
+        add_charges(&db.store, (0..2 * PAIRS).map(|number| due_charge(number, number, 0))).await;
+        let retry = async |number: u32| {
+            let settlement = mark(&read(&db.store, number).await, 5);
+            let all: Admit<'_> = &|_| (1, None);
+            let alone = Settlement { alone_on_card: Some("fp_1".into()), ..settlement };
+            db.store.settle_booked(&[alone], at(5), all).await.unwrap().lost.len()
+        };
+        for pair in 0..PAIRS {
+            let (one, other) = (2 * pair, 2 * pair + 1);
+            for number in [one, other] {
+                settle(&db.store, &[begin(&read(&db.store, number).await, 0)], 0).await;
+            }
+            // Both are written down, and neither has left: that holds nobody up.
+            let (lost_one, lost_other) = tokio::join!(retry(one), retry(other));
+            assert_eq!(lost_one + lost_other, 1, "pair {pair}");
+            let (first, waits) = if lost_one == 0 { (one, other) } else { (other, one) };
+            assert_eq!(retry(waits).await, 1, "the first has no answer yet");
+            settle(&db.store, &[declined(&read(&db.store, first).await, 6)], 6).await;
+            assert_eq!(retry(waits).await, 0, "the first has its answer");
+            settle(&db.store, &[declined(&read(&db.store, waits).await, 7)], 7).await;
+        }
     }
 
     async fn an_empty_batch_is_no_work(db: Db) {
