@@ -106,6 +106,8 @@ CREATE TABLE subscription (
     FOREIGN KEY (plan, revision) REFERENCES plan_revision (plan, revision)
 );
 CREATE INDEX subscription_due ON subscription ((next_due_at - ahead_secs)) WHERE state = 'active' AND next_due_at IS NOT NULL;
+-- Nothing more falls due for these: they are complete once their charges are settled.
+CREATE INDEX subscription_last ON subscription (id) WHERE state = 'active' AND next_due_at IS NULL;
 CREATE INDEX subscription_untold ON subscription (id) WHERE state = 'canceled' AND told_at IS NULL;
 CREATE INDEX subscription_by_customer ON subscription (customer_id);
 
