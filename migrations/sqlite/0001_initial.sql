@@ -141,6 +141,9 @@ CREATE TABLE charge (
     dunning_class     TEXT,
     -- The ladder it goes. Without a foreign key: a case outlives a lost row, and takes the present ladder.
     dunning_ladder    BIGINT,
+    -- What the ladder had planned when a try outside of it was put before that.
+    aside_at          BIGINT,
+    aside_action      TEXT CHECK (aside_action IN ('collect', 'remind', 'give_up')),
     wake_at           BIGINT,
     wake_for          TEXT CHECK (wake_for IN ('collect', 'dun', 'reconcile')),
     lease_owner       TEXT,

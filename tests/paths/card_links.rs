@@ -234,3 +234,28 @@ async fn without_http_the_link_is_stripes_own_page() {
     scene.due().await;
     assert_eq!(scene.story(), ["day 0: paid"]);
 }
+
+#[tokio::test]
+async fn new_cards_that_are_declined_too_neither_hasten_nor_delay_the_ladder() {
+    let (scene, ann) = Scene::scripted("expired_card").await;
+    scene.due().await;
+    let (web, token) = (Web::open(&scene).await, token(&scene, &ann).await);
+    for card in ["pm_card_sandbox_lost", "pm_card_chargeCustomerFail"] {
+        scene.days(1).await;
+        saves(&scene, &web, &token, card).await;
+    }
+    scene.days(14).await;
+    let mails: Vec<String> = scene.story().into_iter().filter(|line| line.contains("mail")).collect();
+    assert_eq!(
+        mails,
+        [
+            "day 0: mail: failed",
+            "day 7: mail: reminder",
+            "day 12: mail: last notice",
+            "day 15: mail: subscription ended"
+        ]
+    );
+    assert_eq!(scene.tries()[1], "declined, lost_card", "{:?}", scene.story());
+    assert!(scene.tries().len() >= 3, "each was tried at once: {:?}", scene.story());
+    scene.agree().await;
+}
