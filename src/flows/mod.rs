@@ -3,6 +3,7 @@
 
 pub mod address;
 mod answers;
+mod backup;
 pub mod card_link;
 mod cards;
 mod close;

@@ -282,6 +282,15 @@ impl Store {
         Ok(on_db!(self, db => sqlx::query_as(LIST).bind(limit).bind(offset).fetch_all(db).await?))
     }
 
+    /// The cards that a customer agreed to be charged.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Database`].
+    pub async fn agreed_cards(&self, customer: CustomerId) -> Result<Vec<String>> {
+        const LIST: &str = "SELECT DISTINCT payment_method FROM consent WHERE customer_id = $1 AND payment_method IS NOT NULL";
+        Ok(on_db!(self, db => sqlx::query_scalar(LIST).bind(customer.to_string()).fetch_all(db).await?))
+    }
+
     /// Records a consent; the same id again changes nothing.
     ///
     /// # Errors
