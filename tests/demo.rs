@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use recurd::config::Config;
-use recurd::demo::{Audit, Walked, World, WorldOptions, audit, walk};
+use recurd::demo::{Audit, Walked, World, WorldOptions, audit_demo, walk};
 use recurd::flows::figures::{self, Recovery, Timing};
 
 async fn told(seed: u64) -> (Audit, Walked, Recovery, Timing) {
@@ -17,7 +17,7 @@ async fn told(seed: u64) -> (Audit, Walked, Recovery, Timing) {
     let options = WorldOptions { seed, start, dir: dir.clone(), config, database_url: None, mailer: None };
     let world = World::new(options).await.unwrap();
     let walked = walk(&world, &root.join("examples/customers.csv"), |_| {}).await.unwrap();
-    let audit = audit(&world).await.unwrap();
+    let audit = audit_demo(&world).await.unwrap();
     let recovery = figures::recovery(&world.ctx.store, start, |_| {}).await.unwrap();
     let timing = figures::timing(&world.ctx.store, start, |_| {}).await.unwrap();
     let by_machine = world.sandbox.books().charges.iter().filter(|charge| !charge.on_session).count() as u64;

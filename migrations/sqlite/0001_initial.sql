@@ -106,6 +106,8 @@ CREATE TABLE subscription (
     FOREIGN KEY (plan, revision) REFERENCES plan_revision (plan, revision)
 );
 CREATE INDEX subscription_due ON subscription ((next_due_at - ahead_secs)) WHERE state = 'active' AND next_due_at IS NOT NULL;
+-- Nothing more falls due for these: they are complete once their charges are settled.
+CREATE INDEX subscription_last ON subscription (id) WHERE state = 'active' AND next_due_at IS NULL;
 CREATE INDEX subscription_untold ON subscription (id) WHERE state = 'canceled' AND told_at IS NULL;
 CREATE INDEX subscription_by_customer ON subscription (customer_id);
 
@@ -141,6 +143,9 @@ CREATE TABLE charge (
     dunning_class     TEXT,
     -- The ladder it goes. Without a foreign key: a case outlives a lost row, and takes the present ladder.
     dunning_ladder    BIGINT,
+    -- What the ladder had planned when a try outside of it was put before that.
+    aside_at          BIGINT,
+    aside_action      TEXT CHECK (aside_action IN ('collect', 'remind', 'give_up')),
     wake_at           BIGINT,
     wake_for          TEXT CHECK (wake_for IN ('collect', 'dun', 'reconcile')),
     lease_owner       TEXT,

@@ -112,6 +112,9 @@ pub struct Dunning {
     pub class: Class,
     /// The ladder it goes: that of its class when it took the first step.
     pub ladder: LadderId,
+    /// What the ladder had planned when a try was put before it: of a card that was just saved, or at an operator's word.
+    /// Such a try is no step of the ladder, which goes on as planned if it is declined.
+    pub aside: Option<Next>,
 }
 
 /// By which rules a case is handled.
@@ -163,9 +166,13 @@ pub fn on_decline(
 ) -> Rung {
     let class = decline.class();
     let retried = case.is_some();
-    let mut dunning = case.unwrap_or(Dunning { since: now, step: 0, declines: 0, class, ladder: rules.id });
+    let fresh = Dunning { since: now, step: 0, declines: 0, class, ladder: rules.id, aside: None };
+    let mut dunning = case.unwrap_or(fresh);
     dunning.declines += 1;
     (dunning.class, dunning.ladder) = (class, rules.id);
+    if let Some(planned) = dunning.aside.take() {
+        return Rung { mails: Vec::new(), dunning, next: as_planned(planned, decline, history, now) };
+    }
     if class == Class::Technical && now.duration_since(dunning.since).unsigned_abs() < SILENT {
         let wanted = now.checked_add(SILENT_PAUSE).unwrap_or(now);
         if let Some(at) = earliest_retry(decline, history, wanted, now) {
@@ -178,6 +185,19 @@ pub fn on_decline(
     }
     let next = next_step(&mut dunning, Some((decline, history)), rules, now, &mut mails);
     Rung { mails, dunning, next }
+}
+
+/// The ladder goes on where it stood. A retry that the card networks do not allow any more is left out: then only its
+/// step's mail is due.
+fn as_planned(planned: Next, decline: &Decline, history: &[Try], now: Timestamp) -> Next {
+    let at = planned.at.max(now);
+    match planned.action {
+        Action::Remind | Action::GiveUp => Next { at, ..planned },
+        Action::Collect => match earliest_retry(decline, history, at, now) {
+            Some(at) => Next { at, action: Action::Collect },
+            None => Next { at, action: Action::Remind },
+        },
+    }
 }
 
 /// Carries out a step that only sends a mail, and finds the next one. `last` is the newest decline with the
@@ -304,6 +324,27 @@ mod tests {
         );
         let second = on_decline(Some(first.dunning), &down, &rules, &[tried(at(0)), tried(at(DAY))], at(DAY));
         assert_eq!(second.mails, [(0, MailKind::PaymentFailed)]);
+    }
+
+    #[test]
+    fn a_try_beside_the_ladder_uses_up_none_of_its_steps() {
+        let ladder = Ladder::default();
+        let rules = Rules::of(&ladder);
+        let first = on_decline(None, &decline("insufficient_funds"), &rules, &[tried(at(0))], at(0));
+        let aside = Dunning { aside: Some(first.next), ..first.dunning };
+        for (code, next) in [
+            ("insufficient_funds", Next { at: at(3 * DAY), action: Action::Collect }),
+            ("lost_card", Next { at: at(3 * DAY), action: Action::Remind }),
+        ] {
+            let rung = on_decline(Some(aside), &decline(code), &rules, &[tried(at(DAY))], at(DAY));
+            assert_eq!((rung.mails, rung.next), (vec![], next), "{code}");
+            assert_eq!(
+                (rung.dunning.step, rung.dunning.aside, rung.dunning.declines),
+                (first.dunning.step, None, 2)
+            );
+        }
+        let late = on_decline(Some(aside), &decline("insufficient_funds"), &rules, &[], at(5 * DAY));
+        assert_eq!(late.next, Next { at: at(5 * DAY), action: Action::Collect }, "not in the past");
     }
 
     #[test]

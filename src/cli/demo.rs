@@ -1,5 +1,6 @@
 //! `recurd demo` and `recurd sandbox`.
 
+use std::collections::BTreeSet;
 use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -9,7 +10,7 @@ use clap::Args;
 
 use super::{Exit, Global, show};
 use crate::config::Config;
-use crate::demo::{Audit, DAYS, World, WorldOptions, audit, shown, walk};
+use crate::demo::{Audit, DAYS, World, WorldOptions, audit_demo, shown, walk};
 
 const CUSTOMERS: &str = include_str!("../../examples/customers.csv");
 const SCHEDULES: &str = include_str!("../../schedules.toml");
@@ -61,7 +62,7 @@ pub(super) async fn demo(global: &Global, args: DemoArgs) -> Result<Exit> {
     };
     let walked = walk(&world, &files.customers, |day| bar.set_position(day.unsigned_abs())).await?;
     bar.finish_and_clear();
-    let audit = audit(&world).await?;
+    let audit = audit_demo(&world).await?;
     if global.json {
         show::json(
             &serde_json::json!({ "audit": audit, "mails": walked.mails, "clicks": walked.clicks, "problems": walked.problems }),
@@ -111,6 +112,7 @@ fn print(audit: &Audit, walked: &crate::demo::Walked, dir: &std::path::Path) {
     });
     let header = ["customer", "card", "collected", "by retry", "by link", "given up", "open", "sum"];
     say!("{}", show::table(header, rows));
+    say!("{}", ends(&audit));
     say!("{DAYS} days, {} charges, {} mails, {} links clicked", audit.charges, walked.mails, walked.clicks);
     say!("collected, by our books:     {}", shown(&audit.ours));
     say!("collected, by Stripe's:      {}", shown(&audit.stripes));
@@ -124,6 +126,22 @@ fn print(audit: &Audit, walked: &crate::demo::Walked, dir: &std::path::Path) {
         say!("for a person: {problem}");
     }
     say!("mails: {}\ndatabase: {}", dir.join("mail").display(), dir.join("recurd.db").display());
+}
+
+/// Who was declined for what, and what became of it.
+fn ends(audit: &Audit) -> String {
+    let classes: BTreeSet<&str> =
+        audit.ends.iter().map(|one| one.class.as_str()).filter(|class| !class.is_empty()).collect();
+    let names = |class: &str, end: &str| {
+        let all = audit.ends.iter().filter(|one| one.class == class && one.end == end);
+        all.map(|one| one.name.as_str()).collect::<Vec<_>>().join(", ")
+    };
+    let rows = classes.into_iter().map(|class| {
+        let [retry, link, given_up, open] =
+            ["by retry", "by link", "given up", "open"].map(|end| names(class, end));
+        [class.to_owned(), retry, link, given_up, open]
+    });
+    show::table(["first decline", "by retry", "by link", "given up", "open"], rows).to_string()
 }
 
 pub(super) async fn sandbox(args: SandboxArgs) -> Result<Exit> {

@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 use super::{Exit, Global, find, setup, show, subscriptions};
 use crate::billing::subscription::SubscriptionState;
 use crate::flows::enrol::{self, Person};
-use crate::flows::{FlowError, card_link, import, notify};
+use crate::flows::{FlowError, address, card_link, import, notify};
 use crate::store::{Customer, Subscription};
 
 /// Limit: rows of a list, unless more are asked for.
@@ -34,11 +34,26 @@ pub enum CustomersCommand {
         /// Who.
         customer: String,
     },
+    /// Correct a mail address. What could not be delivered leaves, if it is still true; a customer that recurd made at
+    /// Stripe gets the address there too.
+    Email(EmailArgs),
     /// Allow charging again after a dispute.
     Release {
         /// Who.
         customer: String,
     },
+}
+
+/// Arguments of a corrected address.
+#[derive(Debug, Args)]
+pub struct EmailArgs {
+    /// Who.
+    customer: String,
+    /// The new mail address.
+    email: String,
+    /// Say what would change, and change nothing.
+    #[arg(long)]
+    dry_run: bool,
 }
 
 /// Who a customer is.
@@ -146,6 +161,7 @@ pub(super) async fn customers(global: &Global, command: CustomersCommand) -> Res
             let url = card_link::for_mail(&ctx, &customer).await?;
             tell(global, &serde_json::json!({ "customer": customer, "url": url }), || url.clone());
         }
+        CustomersCommand::Email(args) => correct_address(global, &args).await?,
         CustomersCommand::Release { customer } => {
             let store = setup::store(&setup::config(global)?).await?;
             let customer = find::customer(&store, &customer).await?;
@@ -157,6 +173,29 @@ pub(super) async fn customers(global: &Global, command: CustomersCommand) -> Res
         }
     }
     Ok(Exit::Done)
+}
+
+async fn correct_address(global: &Global, args: &EmailArgs) -> Result<()> {
+    let ctx = setup::ctx(global).await?;
+    let customer = find::customer(&ctx.store, &args.customer).await?;
+    let plan = address::look(&ctx, &customer, &args.email).await?;
+    let corrected = if args.dry_run {
+        plan
+    } else {
+        let done = address::correct(&ctx, &customer, &args.email, plan, &show::who()).await;
+        done.with_context(|| format!("customer {} is not corrected everywhere: run this again", customer.id))?
+    };
+    let after = ctx.store.find_customer(customer.customer_id()).await?;
+    let json = serde_json::json!({ "customer": after, "changes": corrected, "dry_run": args.dry_run });
+    tell(global, &json, || {
+        let verb = if args.dry_run { "would be" } else { "is" };
+        let stripe = if corrected.at_stripe { ", at Stripe too" } else { "" };
+        format!(
+            "Customer {} {verb} written to at the new address{stripe}. Mails that leave now: {}.",
+            customer.id, corrected.mails
+        )
+    });
+    Ok(())
 }
 
 fn show_customers(global: &Global, customers: &[Customer]) {

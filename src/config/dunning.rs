@@ -28,6 +28,8 @@ pub struct Dunning {
     /// Whose choices are only logged.
     #[serde(serialize_with = "name_if_any")]
     pub shadow: Option<&'static dyn RetryPolicy>,
+    /// Whether another saved card is tried once when there is no retry left for the declined one.
+    pub backup_card: bool,
 }
 
 /// The ladder, and those for other classes of the first decline.
@@ -75,7 +77,7 @@ pub(super) fn dunning(raw: &RawConfig, place: &Place<'_>) -> Result<Dunning, Con
     let mut plans = BTreeMap::new();
     for (name, plan) in &raw.plans {
         let own = (format!("plans.{name}.dunning"), &plan.dunning);
-        not_here(&own, place, plan.dunning.retry.is_some() || plan.dunning.shadow.is_some())?;
+        not_here(&own, place, only_of_the_whole(&plan.dunning))?;
         plans.insert(name.clone(), ladders(&[own, ("dunning".to_owned(), whole)], place)?);
     }
     // Most plans have none of their own; the whole's ladders speak for them.
@@ -91,6 +93,7 @@ pub(super) fn dunning(raw: &RawConfig, place: &Place<'_>) -> Result<Dunning, Con
             "" => None,
             text => Some(named("dunning.shadow", text)?),
         },
+        backup_card: whole.backup_card.unwrap_or(false),
     })
 }
 
@@ -104,7 +107,7 @@ fn ladders(layers: &[Layer<'_>], place: &Place<'_>) -> Result<Ladders, ConfigErr
             if class == Class::Configuration {
                 return Err(place.wrong(&own, "such a refusal is ours to mend: no ladder begins"));
             }
-            let stray = raw.retry.is_some() || raw.shadow.is_some() || !raw.classes.is_empty();
+            let stray = only_of_the_whole(raw) || !raw.classes.is_empty();
             not_here(&(own.clone(), raw), place, stray)?;
             // The whole's class is less particular than the plan itself.
             let mut order: Vec<Layer<'_>> = Vec::new();
@@ -120,8 +123,12 @@ fn ladders(layers: &[Layer<'_>], place: &Place<'_>) -> Result<Ladders, ConfigErr
     Ok(Ladders { ladder, classes })
 }
 
+fn only_of_the_whole(raw: &RawDunning) -> bool {
+    raw.retry.is_some() || raw.shadow.is_some() || raw.backup_card.is_some()
+}
+
 fn not_here(layer: &Layer<'_>, place: &Place<'_>, stray: bool) -> Result<(), ConfigError> {
-    let message = "retry and shadow stand in [dunning] only, classes there or in a plan's";
+    let message = "retry, shadow and backup_card stand in [dunning] only, classes there or in a plan's";
     if stray { Err(place.wrong(&layer.0, message)) } else { Ok(()) }
 }
 

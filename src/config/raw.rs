@@ -185,6 +185,9 @@ pub struct RawDunning {
     pub retry: Option<String>,
     /// Another such policy, which decides nothing; the log says what it would have done. Empty: none.
     pub shadow: Option<String>,
+    /// Try another saved card of the customer once, when there is no retry left for the declined one. Only cards that the
+    /// customer agreed to be charged.
+    pub backup_card: Option<bool>,
 }
 
 /// One rung.

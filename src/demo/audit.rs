@@ -1,10 +1,11 @@
 //! The check that counts: against the sandbox's books, not against our own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 use serde::Serialize;
 
+use super::ends::{self, Ended};
 use super::world::World;
 use crate::billing::charge::State;
 use crate::billing::ids::CustomerId;
@@ -37,6 +38,8 @@ pub struct Line {
 pub struct Audit {
     /// A line per customer.
     pub lines: Vec<Line>,
+    /// What became of each customer's first declined charge.
+    pub ends: Vec<Ended>,
     /// Collected according to our database, minor units by currency.
     pub ours: BTreeMap<String, i64>,
     /// Collected according to Stripe.
@@ -47,18 +50,35 @@ pub struct Audit {
     pub findings: Vec<String>,
 }
 
-/// Compares.
+/// Compares the books.
 ///
 /// # Errors
 /// When the database cannot be read.
 pub async fn audit(world: &World) -> Result<Audit> {
+    Ok(look(world).await?.0)
+}
+
+/// Compares the books, and the ends of the demo's own customers with the table that says what must become of them.
+///
+/// # Errors
+/// As [`audit`].
+pub async fn audit_demo(world: &World) -> Result<Audit> {
+    let (mut audit, charges, by_link) = look(world).await?;
+    let (ends, findings) = ends::ends(world, &charges, &by_link).await?;
+    audit.ends = ends;
+    audit.findings.extend(findings);
+    Ok(audit)
+}
+
+/// The comparison, all charges, and the ids of those that were paid on a page.
+async fn look(world: &World) -> Result<(Audit, Vec<Claimed>, BTreeSet<String>)> {
     let store = &world.ctx.store;
     let filter = ChargeFilter { limit: i64::MAX, ..ChargeFilter::default() };
     let charges = store.list_charges(&filter).await?;
     let books = world.sandbox.books();
     let mut audit = Audit::default();
     let mut taken: BTreeMap<String, (u64, i64)> = BTreeMap::new();
-    let mut by_link = std::collections::BTreeSet::new();
+    let mut by_link = BTreeSet::new();
     for intent in books.payment_intents.iter().filter(|intent| intent.status == "succeeded") {
         let id = intent.metadata.get("recurd_charge").cloned().unwrap_or_default();
         if intent.session.is_some() {
@@ -91,7 +111,7 @@ pub async fn audit(world: &World) -> Result<Audit> {
     if audit.ours != audit.stripes {
         audit.findings.push(format!("our sums {:?} are not Stripe's {:?}", audit.ours, audit.stripes));
     }
-    Ok(audit)
+    Ok((audit, charges, by_link))
 }
 
 fn compare(one: &Claimed, taken: &BTreeMap<String, (u64, i64)>, audit: &mut Audit) {
@@ -140,7 +160,7 @@ fn count(one: &Claimed, by_link: bool, line: &mut Line) {
 /// Every period that has come has its charge, and no charge is due without anybody having tried.
 async fn forgotten(world: &World, charges: &[Claimed], audit: &mut Audit) -> Result<()> {
     let now = world.ctx.now();
-    let have: std::collections::BTreeSet<_> = charges.iter().filter_map(|one| one.charge.period).collect();
+    let have: BTreeSet<_> = charges.iter().filter_map(|one| one.charge.period).collect();
     for subscription in world.ctx.store.list_subscriptions(None, 0, i64::MAX).await? {
         let terms = world.ctx.terms(&subscription.plan, u32::try_from(subscription.revision)?).await?;
         let table = subscription.frozen()?.timetable(&terms)?;

@@ -1,13 +1,14 @@
 //! A card that was just saved, by paying with it or on a page of its own: it becomes the default, and what is open is
 //! tried with it.
 
+use super::backup;
 use super::settle::{Trace, next_try, settle_one};
 use super::{ASK_AGAIN, Ctx, Report, Result};
 use crate::billing::apply::Event;
 use crate::billing::charge::State;
 use crate::billing::ids::CustomerId;
 use crate::billing::subscription::SubscriptionState;
-use crate::store::{Card, ChargeFilter, Claimed, OutboxInsert, OutboxItem, OutboxResult};
+use crate::store::{AttemptRow, Card, ChargeFilter, Claimed, OutboxInsert, OutboxItem, OutboxResult};
 
 /// Limit: open charges that one new card is tried on.
 const TRIED_MAX: i64 = 50;
@@ -33,7 +34,7 @@ pub(super) async fn adopt(ctx: &Ctx, item: &OutboxItem) -> Result<OutboxResult> 
         super::consent::record_paid(ctx, customer, charge, &card).await?;
     }
     super::enrol::activate_paid(ctx, item.charge).await?;
-    promise_tries(ctx, customer, &card.payment_method).await?;
+    promise_tries(ctx, customer, &card).await?;
     Ok(OutboxResult::Done)
 }
 
@@ -51,13 +52,30 @@ pub(super) fn card_of(method: &crate::stripe::payment_methods::PaymentMethod) ->
 }
 
 /// Promises that the new default card is tried on each charge of the customer that is past due.
-pub(super) async fn promise_tries(ctx: &Ctx, customer: CustomerId, payment_method: &str) -> Result<()> {
+pub(super) async fn promise_tries(ctx: &Ctx, customer: CustomerId, card: &Card) -> Result<()> {
     let open = ctx.store.list_charges(&ChargeFilter::past_due_of(customer, TRIED_MAX)).await?;
     let tries: Vec<OutboxInsert> =
-        open.iter().map(|one| OutboxInsert::try_card(&one.charge, payment_method, ctx.now())).collect();
+        open.iter().map(|one| OutboxInsert::try_card(&one.charge, card, ctx.now())).collect();
     ctx.store.promise(&tries).await?;
     failpoint!("tries promised");
     Ok(())
+}
+
+/// The network sent a new number for the default card: what was declined on the old one is tried at once.
+///
+/// Crash: what was declined on which number stands on the attempts, so the event finds the same charges again.
+pub(super) async fn promise_renewed(ctx: &Ctx, customer: CustomerId, card: &Card) -> Result<()> {
+    let open = ctx.store.list_charges(&ChargeFilter::past_due_of(customer, TRIED_MAX)).await?;
+    let mut tries = Vec::new();
+    for one in open {
+        let attempts = ctx.store.attempts(one.charge.id).await?;
+        let declined_on =
+            attempts.iter().rev().find_map(AttemptRow::decline).and_then(|decline| decline.fingerprint);
+        if declined_on.is_some() && card.fingerprint.is_some() && declined_on != card.fingerprint {
+            tries.push(OutboxInsert::try_card(&one.charge, card, ctx.now()));
+        }
+    }
+    Ok(ctx.store.promise(&tries).await?)
 }
 
 /// Has one charge collected with the new card at once, if the card networks allow it and nothing speaks against it.
@@ -70,7 +88,14 @@ pub(super) async fn try_one(ctx: &Ctx, item: &OutboxItem) -> Result<OutboxResult
         return Ok(OutboxResult::Later { at, why, maybe_sent: false });
     };
     failpoint!("try claimed");
-    if let Some(why) = not_now(ctx, &claimed, &item.payload).await? {
+    let (claimed, card) = match item.payload.as_str() {
+        "" => match other_card(ctx, claimed).await? {
+            Ok(found) => found,
+            Err(dropped) => return Ok(dropped),
+        },
+        card => (claimed, card.to_owned()),
+    };
+    if let Some(why) = not_now(ctx, &claimed, &card).await? {
         ctx.store.release_charge(&claimed.charge, None).await?;
         return Ok(OutboxResult::Dropped(why));
     }
@@ -78,21 +103,48 @@ pub(super) async fn try_one(ctx: &Ctx, item: &OutboxItem) -> Result<OutboxResult
     Ok(OutboxResult::Done)
 }
 
-/// Why a new card is not tried on a charge. What is open still goes its way on the ladder.
-async fn not_now(ctx: &Ctx, claimed: &Claimed, payment_method: &str) -> Result<Option<String>> {
+/// The charge with the customer's backup card, if it may be tried at all.
+async fn other_card(ctx: &Ctx, claimed: Claimed) -> Result<Result<(Claimed, String), OutboxResult>> {
+    let refused = match may_run(&claimed) {
+        Some(why) => why,
+        None => match backup::choose(ctx, &claimed).await {
+            Ok(Ok(card)) => {
+                let (payment_method, card_fingerprint) =
+                    (Some(card.payment_method.clone()), card.fingerprint);
+                let claimed = Claimed { payment_method, card_fingerprint, ..claimed };
+                return Ok(Ok((claimed, card.payment_method)));
+            }
+            Ok(Err(why)) => why,
+            Err(error) => {
+                ctx.store.release_charge(&claimed.charge, None).await?;
+                return Err(error);
+            }
+        },
+    };
+    ctx.store.release_charge(&claimed.charge, None).await?;
+    Ok(Err(OutboxResult::Dropped(refused)))
+}
+
+/// Why no card is tried on a charge at all.
+fn may_run(claimed: &Claimed) -> Option<String> {
     let state = &claimed.charge.state;
     if !matches!(state, State::PastDue { .. }) {
-        return Ok(Some(format!("the charge is {} by now", state.as_str())));
-    }
-    if claimed.payment_method.as_deref() != Some(payment_method) {
-        return Ok(Some("another card is the default by now".into()));
+        return Some(format!("the charge is {} by now", state.as_str()));
     }
     let runs = matches!(
         claimed.subscription_state,
         None | Some(SubscriptionState::Active | SubscriptionState::Completed)
     );
-    if !runs || claimed.hold_why.is_some() {
-        return Ok(Some("nothing may be charged for it now".into()));
+    (!runs || claimed.hold_why.is_some()).then(|| "nothing may be charged for it now".to_owned())
+}
+
+/// Why a new card is not tried on a charge. What is open still goes its way on the ladder.
+async fn not_now(ctx: &Ctx, claimed: &Claimed, payment_method: &str) -> Result<Option<String>> {
+    if claimed.payment_method.as_deref() != Some(payment_method) {
+        return Ok(Some("another card is the default by now".into()));
+    }
+    if let Some(why) = may_run(claimed) {
+        return Ok(Some(why));
     }
     Ok(match next_try(ctx, claimed, ctx.now()).await? {
         Some(at) if at <= ctx.now() => None,

@@ -1,5 +1,7 @@
 //! Go the ladder's steps that need no attempt: send the step's mail, or end the ladder.
 
+use std::time::Duration;
+
 use super::close::clear;
 use super::settle::{Trace, settle_one};
 use super::witness::{self, View};
@@ -11,6 +13,8 @@ use crate::billing::farewell::{Farewell, farewell};
 use crate::billing::subscription::SubscriptionState;
 use crate::store::Claimed;
 
+/// How long a step rests whose subscription is paused.
+const REST: Duration = Duration::from_secs(6 * 3600);
 /// Why a ladder did not end by itself, and what to do.
 const UNHEARD: &str = "its ladder is over, but the mail server accepted no notice of that, so nothing was ended: reach the \
     customer another way, then end it with `recurd subscriptions cancel`, or try once more with `recurd charges collect`";
@@ -45,6 +49,12 @@ async fn dun(ctx: &Ctx, claimed: Claimed, report: &mut Report) -> Result<()> {
         settle_one(ctx, &claimed, &Event::Stop(End::Canceled), Trace::default(), report).await?;
         return Ok(());
     }
+    if is_resting(ctx, &claimed).await? {
+        // Neither reminded nor given up: the ladder goes on where it stood when the subscription does.
+        report.count("waiting");
+        let until = ctx.now().checked_add(REST).ok();
+        return Ok(ctx.store.release_charge(&claimed.charge, until).await?);
+    }
     let gives_up = matches!(&claimed.charge.state, State::PastDue { next } if next.action == Action::GiveUp);
     let Some(claimed) = (if gives_up { told(ctx, claimed, report).await? } else { Some(claimed) }) else {
         return Ok(());
@@ -55,6 +65,16 @@ async fn dun(ctx: &Ctx, claimed: Claimed, report: &mut Report) -> Result<()> {
     failpoint!("dun cleared");
     settle_one(ctx, &claimed, &Event::StepDue, Trace::default(), report).await?;
     Ok(())
+}
+
+/// Whether an operator has paused the subscription. One that a ladder or the cardholder's bank paused has ended as far as
+/// collecting goes: what is open of it goes its way.
+pub(super) async fn is_resting(ctx: &Ctx, claimed: &Claimed) -> Result<bool> {
+    let Some((id, _)) = claimed.charge.period else { return Ok(false) };
+    if claimed.subscription_state != Some(SubscriptionState::Paused) {
+        return Ok(false);
+    }
+    Ok(ctx.store.find_subscription(id).await?.is_some_and(|one| one.ended_at.is_none()))
 }
 
 /// Whether the customer knows that this is the end. Else it waits, or goes to a person.

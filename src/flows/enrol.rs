@@ -333,7 +333,7 @@ pub async fn complete(ctx: &Ctx, session_id: &str) -> Result<Completed> {
     if let Some(id) = enrolment.subscription_id.as_deref().and_then(|id| id.parse().ok()) {
         activate(ctx, id).await?;
     }
-    promise_tries(ctx, customer.customer_id(), &card.payment_method).await?;
+    promise_tries(ctx, customer.customer_id(), &card).await?;
     failpoint!("enrolment activated");
     ctx.store.finish_enrolment(&enrolment.id, "complete", ctx.now()).await?;
     tracing::info!(customer.id = %customer.id, "Customer {} saved a card", customer.id);

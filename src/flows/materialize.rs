@@ -27,6 +27,10 @@ pub async fn run_once(ctx: &Ctx, limit: usize) -> Result<Report> {
     let inserted = ctx.store.materialize(&batch, now).await?;
     report.taken = batch.len() as u64;
     report.count_many("charges", inserted);
+    match ctx.store.complete_subscriptions(now).await? {
+        0 => {}
+        completed => report.count_many("completed", completed),
+    }
     Ok(report)
 }
 

@@ -1,7 +1,9 @@
 //! The verbs. Each worker is `run_once(ctx, limit) -> Report`: the daemon ticks it, `recurd run` drains it, tests
 //! read its report. Flows read, ask `billing`, and write; no rules live here.
 
+pub mod address;
 mod answers;
+mod backup;
 pub mod card_link;
 mod cards;
 mod close;

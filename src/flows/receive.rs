@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::answers::{CHARGE, INSTANCE, event_of_intent, is_of_page};
+use super::answers::{CHARGE, ENROLMENT, INSTANCE, event_of_intent, is_of_page};
+use super::enrol::Completed;
 use super::settle::{Trace, settle_one};
 use super::tries::{self, event_of_page};
 use super::{Ctx, Report, Result, reversals};
@@ -123,6 +124,7 @@ async fn apply_event(ctx: &Ctx, event: &StoredEvent, report: &mut Report) -> Res
     match (event.object_type.as_deref(), event.kind.as_str()) {
         (Some("payment_intent"), _) => payment_intent(ctx, id, report).await,
         (Some("checkout.session"), _) => session(ctx, id, report).await,
+        (Some("setup_intent"), "setup_intent.succeeded") => card_saved(ctx, id).await,
         (Some("payment_method"), "payment_method.detached") => {
             let forgotten = ctx.store.forget_card(id).await?;
             Ok(if forgotten > 0 { Applied::Yes } else { Applied::NotOurs })
@@ -227,6 +229,21 @@ async fn session(ctx: &Ctx, id: &str, report: &mut Report) -> Result<Applied> {
     settle_session(ctx, charge, id, report).await
 }
 
+/// A card was saved on a page of ours: tells the same as the page's own event, which may be late or lost.
+async fn card_saved(ctx: &Ctx, id: &str) -> Result<Applied> {
+    let metadata = ctx.stripe.retrieve_setup_intent(id).await?.value.metadata;
+    let of_us = metadata.get(INSTANCE) == Some(&ctx.instance.to_string());
+    let Some(enrolment) = metadata.get(ENROLMENT).filter(|_| of_us) else { return Ok(Applied::NotOurs) };
+    let Some(session) = ctx.store.find_enrolment(enrolment).await?.and_then(|one| one.session_id) else {
+        return Ok(Applied::NotOurs);
+    };
+    Ok(match super::enrol::complete(ctx, &session).await? {
+        // The page itself is not finished yet.
+        Completed::Open => Applied::Busy,
+        Completed::Saved | Completed::Expired | Completed::Unknown => Applied::Yes,
+    })
+}
+
 /// Settles a charge from the Session a customer came back from, or an event spoke of.
 async fn settle_session(ctx: &Ctx, charge: ChargeId, id: &str, report: &mut Report) -> Result<Applied> {
     let Some(claimed) = ctx.store.claim_charge(charge, &ctx.worker, ctx.now(), ctx.lease_until()).await?
@@ -276,6 +293,7 @@ async fn refresh_card(ctx: &Ctx, id: &str) -> Result<Applied> {
     match ctx.store.find_customer(owner).await? {
         Some(customer) if customer.payment_method.as_deref() == Some(id) => {
             ctx.store.set_default_card(owner, &card).await?;
+            super::cards::promise_renewed(ctx, owner, &card).await?;
             Ok(Applied::Yes)
         }
         Some(_) | None => Ok(Applied::NotOurs),

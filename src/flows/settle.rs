@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{Ctx, Report, Result, ladders};
+use super::{Ctx, Report, Result, backup, ladders};
 use crate::billing::apply::{Event, Outcome, Policy, Refused, Step, apply};
 use crate::billing::charge::{Phase, State};
 use crate::billing::decline::Decline;
@@ -60,8 +60,10 @@ pub(super) async fn decide(
     }
     let attempt = attempt_update(claimed, &step.charge, event, trace, now);
     let receipt = receipt(ctx, &step, now);
+    let backup = backup::promised(ctx, &step.charge, event);
     let mut settlement = Settlement::new(claimed, step, now);
     settlement.outbox.extend(receipt);
+    settlement.outbox.extend(backup);
     settlement.attempt = attempt;
     settlement.network_try = tried;
     Ok(Ok(settlement))

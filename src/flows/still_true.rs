@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::dun::is_resting;
 use super::notices::{self, Against};
 use super::notify::wait;
 use super::{Ctx, Result, expiring};
@@ -10,7 +11,7 @@ use crate::billing::dunning::MailKind;
 use crate::mail::MailName;
 use crate::store::{Claimed, Customer, OutboxItem, OutboxResult};
 
-/// How long a notice rests that must not leave yet.
+/// How long a mail rests that must not leave yet.
 const REST: Duration = Duration::from_secs(5 * 3600);
 
 /// Whether the mail says that money is owed.
@@ -49,6 +50,9 @@ pub(super) async fn still_true(
             true => Ok(Ok(MailName::Receipt)),
             false => drop("the customer never heard of the decline".into()),
         };
+    }
+    if asks_for_money(name) && is_resting(ctx, claimed).await? {
+        return Ok(Err(wait(ctx, REST, "the subscription is paused".into(), false)));
     }
     match customer.hold_why.as_deref().filter(|_| asks_for_money(name)) {
         Some(why) => drop(format!("nothing may be charged to the customer: {why}")),

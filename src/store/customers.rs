@@ -114,6 +114,19 @@ pub struct NewConsent {
     pub mandate: Option<String>,
 }
 
+/// The newest undelivered mail of each of a customer's open charges, unless a newer one left or waits.
+macro_rules! undelivered {
+    ($head:literal) => {
+        concat!(
+            $head,
+            " WHERE customer_id = $1 AND kind = 'mail' AND state = 'failed' ",
+            "AND charge_id IN (SELECT id FROM charge WHERE customer_id = $1 AND settled_at IS NULL) ",
+            "AND NOT EXISTS (SELECT 1 FROM outbox newer WHERE newer.charge_id = outbox.charge_id AND newer.kind = 'mail' ",
+            "AND (newer.created_at, newer.step) > (outbox.created_at, outbox.step))"
+        )
+    };
+}
+
 macro_rules! select_customers {
     ($tail:literal) => {
         concat!(
@@ -211,6 +224,33 @@ impl Store {
         Ok(())
     }
 
+    /// Writes to a customer at another address from now on: what could not be delivered is promised anew, as of now.
+    /// Returns how many mails.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Database`].
+    pub async fn correct_address(&self, customer: CustomerId, email: &str, now: Timestamp) -> Result<u64> {
+        const CORRECT: &str = "UPDATE customer SET email = $2, mail_state = 'ok' WHERE id = $1";
+        const AGAIN: &str = undelivered!(
+            "UPDATE outbox SET state = 'pending', wake_at = $2, done_at = NULL, error = NULL, tries = 0, created_at = $2"
+        );
+        Ok(in_tx!(self, tx => {
+            sqlx::query(CORRECT).bind(customer.to_string()).bind(email).execute(&mut *tx).await?;
+            sqlx::query(AGAIN).bind(customer.to_string()).bind(now.as_second()).execute(tx).await?.rows_affected()
+        }))
+    }
+
+    /// How many mails of a customer would be promised anew by [`Self::correct_address`].
+    ///
+    /// # Errors
+    /// [`super::StoreError::Database`].
+    pub async fn undelivered(&self, customer: CustomerId) -> Result<u64> {
+        const COUNT: &str = undelivered!("SELECT COUNT(*) FROM outbox");
+        let mails: i64 =
+            on_db!(self, db => sqlx::query_scalar(COUNT).bind(customer.to_string()).fetch_one(db).await?);
+        Ok(mails.unsigned_abs())
+    }
+
     /// Reads one customer.
     ///
     /// # Errors
@@ -240,6 +280,15 @@ impl Store {
         const LIST: &str =
             select_customers!("ORDER BY created_at, id LIMIT CAST($1 AS BIGINT) OFFSET CAST($2 AS BIGINT)");
         Ok(on_db!(self, db => sqlx::query_as(LIST).bind(limit).bind(offset).fetch_all(db).await?))
+    }
+
+    /// The cards that a customer agreed to be charged.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Database`].
+    pub async fn agreed_cards(&self, customer: CustomerId) -> Result<Vec<String>> {
+        const LIST: &str = "SELECT DISTINCT payment_method FROM consent WHERE customer_id = $1 AND payment_method IS NOT NULL";
+        Ok(on_db!(self, db => sqlx::query_scalar(LIST).bind(customer.to_string()).fetch_all(db).await?))
     }
 
     /// Records a consent; the same id again changes nothing.

@@ -2,6 +2,7 @@
 
 mod attempts;
 mod charges;
+mod completed;
 mod customers;
 mod enrolments;
 mod events;

@@ -6,6 +6,7 @@ use sqlx::FromRow;
 use uuid::Uuid;
 
 use super::charges::json;
+use super::customers::Card;
 use super::sql::{Sql, alone, batch, on_db};
 use super::{Result, Store};
 use crate::billing::apply::Effect;
@@ -90,10 +91,22 @@ impl OutboxInsert {
         Self { charge_id: Some(charge.id), ..mail }
     }
 
-    /// A card that was just saved is to be tried on an open charge.
+    /// A card that was just saved, or got a new number, is to be tried on an open charge: once each.
     #[must_use]
-    pub fn try_card(charge: &Charge, payment_method: &str, now: Timestamp) -> Self {
-        let (subject, step) = (charge.id.to_string(), format!("try-{payment_method}"));
+    pub fn try_card(charge: &Charge, card: &Card, now: Timestamp) -> Self {
+        let number = card.fingerprint.as_deref().unwrap_or_default();
+        let step = format!("try-{}-{number}", card.payment_method);
+        Self::card(charge, step, card.payment_method.clone(), now)
+    }
+
+    /// Another saved card of the customer is to be tried on a charge: once.
+    #[must_use]
+    pub fn backup_card(charge: &Charge, now: Timestamp) -> Self {
+        Self::card(charge, "backup-card".into(), String::new(), now)
+    }
+
+    fn card(charge: &Charge, step: String, payload: String, now: Timestamp) -> Self {
+        let subject = charge.id.to_string();
         Self {
             id: outbox_id(&subject, &step),
             subject,
@@ -102,7 +115,7 @@ impl OutboxInsert {
             charge_id: Some(charge.id),
             customer_id: Some(charge.customer),
             template: None,
-            payload: payment_method.to_owned(),
+            payload,
             wake_at: now.as_second(),
         }
     }
@@ -169,7 +182,7 @@ pub struct OutboxItem {
     pub customer: Option<CustomerId>,
     /// Mail template.
     pub template: Option<String>,
-    /// Text of an alarm, id of a card, JSON of a mail.
+    /// Text of an alarm, id of a card (empty: whichever else is saved), JSON of a mail.
     pub payload: String,
     /// How often it was tried.
     pub tries: i64,

@@ -22,7 +22,7 @@ macro_rules! select_charges {
             "SELECT c.id, c.customer_id, c.subscription_id, c.period_index, c.plan, c.revision, c.amount_minor, c.currency, ",
             "c.due_at, c.created_at, c.description, c.statement_suffix, c.state, c.generation, c.attempts, c.next_at, c.next_action, ",
             "c.until_at, c.end_as, c.reason, c.settled_at, c.payment_intent, c.refunded_minor, c.dunning_since, c.dunning_step, c.dunning_declines, ",
-            "c.dunning_class, c.dunning_ladder, c.version, k.kind AS collector_kind, k.generation AS collector_generation, ",
+            "c.dunning_class, c.dunning_ladder, c.aside_at, c.aside_action, c.version, k.kind AS collector_kind, k.generation AS collector_generation, ",
             "k.stripe_id AS collector_id, a.number AS attempt_number, a.operation AS attempt_operation, ",
             "a.state AS attempt_state, a.idempotency_key, a.path, a.body, a.payment_method AS attempt_payment_method, ",
             "a.card_fingerprint AS attempt_fingerprint, a.not_before, a.first_sent_at, a.last_sent_at, a.sends, a.misses, ",
@@ -67,6 +67,8 @@ pub(super) struct ChargeRow {
     dunning_declines: Option<i64>,
     dunning_class: Option<String>,
     dunning_ladder: Option<i64>,
+    aside_at: Option<i64>,
+    aside_action: Option<String>,
     version: i64,
     collector_kind: Option<String>,
     collector_generation: Option<i64>,
@@ -190,6 +192,10 @@ impl ChargeRow {
             declines: small(self.dunning_declines?)?,
             class: Class::parse(self.dunning_class.as_deref()?)?,
             ladder: LadderId(small(self.dunning_ladder?)?),
+            aside: match (self.aside_at, self.aside_action.as_deref()) {
+                (Some(at), Some(action)) => Some(Next { at: instant(at)?, action: Action::parse(action)? }),
+                _ => None,
+            },
         }))
     }
 
@@ -250,6 +256,10 @@ pub(super) struct ChargeUpdate<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     dunning_ladder: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    aside_at: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    aside_action: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     wake_at: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     wake_for: Option<&'static str>,
@@ -270,6 +280,7 @@ impl<'a> ChargeUpdate<'a> {
             None => wake.map(|(_, at)| not_before.map_or(at, |floor| floor.max(at))),
         };
         let (next, until, end_as, reason, settled) = parts(&charge.state);
+        let aside = charge.dunning.and_then(|dunning| dunning.aside);
         Self {
             id: charge.id,
             was_version: of.was_version,
@@ -289,6 +300,8 @@ impl<'a> ChargeUpdate<'a> {
             dunning_declines: charge.dunning.map(|dunning| dunning.declines),
             dunning_class: charge.dunning.map(|dunning| dunning.class.as_str()),
             dunning_ladder: charge.dunning.map(|dunning| dunning.ladder.0),
+            aside_at: aside.map(|next| next.at.as_second()),
+            aside_action: aside.map(|next| next.action.as_str()),
             wake_at: wake_at.map(Timestamp::as_second),
             wake_for: wake.map(|(work, _)| work.as_str()),
             lease_owner: lease.filter(|_| wake.is_some()).map(|(owner, _)| owner),

@@ -125,7 +125,7 @@ pub struct Materialized {
     pub notices: Vec<OutboxInsert>,
     /// The first index without a charge.
     pub next_index: u32,
-    /// When that one falls due; `None` completes the subscription.
+    /// When that one falls due; `None`: there is none, and the subscription completes once its charges are settled.
     pub next_due_at: Option<Timestamp>,
 }
 
@@ -148,10 +148,8 @@ batch! {
     "WHERE 1 = 1 ON CONFLICT (id) DO NOTHING"
 }
 batch! {
-    ADVANCE = "UPDATE subscription SET next_index = r.next_index, next_due_at = r.next_due_at, \
-        state = CASE WHEN r.next_due_at IS NULL THEN 'completed' ELSE subscription.state END, \
-        ended_at = CASE WHEN r.next_due_at IS NULL THEN r.now ELSE subscription.ended_at END FROM",
-    (id TEXT, was_index BIGINT, next_index BIGINT, next_due_at BIGINT, now BIGINT),
+    ADVANCE = "UPDATE subscription SET next_index = r.next_index, next_due_at = r.next_due_at FROM",
+    (id TEXT, was_index BIGINT, next_index BIGINT, next_due_at BIGINT),
     "WHERE subscription.id = r.id AND subscription.next_index = r.was_index AND subscription.state = 'active' \
      RETURNING subscription.id"
 }
@@ -178,7 +176,6 @@ struct AdvanceRow {
     was_index: u32,
     next_index: u32,
     next_due_at: Option<i64>,
-    now: i64,
 }
 
 /// What a charge's promises mean for its subscription.
@@ -269,7 +266,6 @@ impl Store {
                 was_index: one.was_index,
                 next_index: one.next_index,
                 next_due_at: one.next_due_at.map(Timestamp::as_second),
-                now: now.as_second(),
             })
             .collect();
         let (advance, insert, promise) =

@@ -139,6 +139,13 @@ fn every_change_answers_with_json() {
     let customer = say(&["customers", "add", "--email", "new@example.com", "--name", "New"])[0]["id"].clone();
     let customer = customer.as_str().unwrap();
     assert_eq!(say(&["customers", "release", customer])["email"], "new@example.com");
+    let tried = say(&["customers", "email", customer, "newer@example.com", "--dry-run"]);
+    assert_eq!(
+        (&tried["customer"]["email"], &tried["changes"]["at_stripe"]),
+        (&json!("new@example.com"), &json!(true))
+    );
+    let corrected = say(&["customers", "email", customer, "newer@example.com"]);
+    assert_eq!(corrected["customer"]["email"], "newer@example.com");
     let added = say(&["subscriptions", "add", "--customer", customer, "--plan", "pro"]);
     assert_eq!((&added[0]["plan"], &added[0]["state"]), (&json!("pro"), &json!("pending")));
     let enrolled = say(&["enroll", "--email", "page@example.com", "--plan", "basic"]);

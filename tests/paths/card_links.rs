@@ -234,3 +234,95 @@ async fn without_http_the_link_is_stripes_own_page() {
     scene.due().await;
     assert_eq!(scene.story(), ["day 0: paid"]);
 }
+
+#[tokio::test]
+async fn new_cards_that_are_declined_too_neither_hasten_nor_delay_the_ladder() {
+    let (scene, ann) = Scene::scripted("expired_card").await;
+    scene.due().await;
+    let (web, token) = (Web::open(&scene).await, token(&scene, &ann).await);
+    for card in ["pm_card_sandbox_lost", "pm_card_chargeCustomerFail"] {
+        scene.days(1).await;
+        saves(&scene, &web, &token, card).await;
+    }
+    scene.days(14).await;
+    let mails: Vec<String> = scene.story().into_iter().filter(|line| line.contains("mail")).collect();
+    assert_eq!(
+        mails,
+        [
+            "day 0: mail: failed",
+            "day 7: mail: reminder",
+            "day 12: mail: last notice",
+            "day 15: mail: subscription ended"
+        ]
+    );
+    assert_eq!(scene.tries()[1], "declined, lost_card", "{:?}", scene.story());
+    assert!(scene.tries().len() >= 3, "each was tried at once: {:?}", scene.story());
+    scene.agree().await;
+}
+
+/// Ann saved a second card on a page; the one she was imported with is still at Stripe, and she agreed to both.
+async fn with_two_cards(newest: &str, backup: bool) -> (Scene, Person) {
+    let scene = Scene::laddered(&format!("{}backup_card = {backup}\n", crate::scene::LADDER)).await;
+    let ann = scene.person("ann", "pm_card_visa", "basic", DUE).await;
+    let (web, token) = (Web::open(&scene).await, token(&scene, &ann).await);
+    saves(&scene, &web, &token, newest).await;
+    scene.due().await;
+    scene.hours(1).await;
+    (scene, ann)
+}
+
+#[tokio::test]
+async fn a_backup_card_is_tried_once_where_the_merchant_wants_it() {
+    let (scene, _) = with_two_cards("pm_card_sandbox_lost", false).await;
+    assert_eq!(scene.story(), ["day 0: declined, lost_card", "day 0: mail: failed"], "off by default");
+    let (scene, ann) = with_two_cards("pm_card_sandbox_lost", true).await;
+    assert_eq!(scene.tries(), ["declined, lost_card", "paid"], "{:?}", scene.story());
+    assert_eq!(charged(&scene).iter().collect::<std::collections::BTreeSet<_>>().len(), 2, "two cards");
+    scene.weeks(5).await;
+    assert_eq!(scene.tries()[2..], ["paid"], "the card that paid is charged from now on");
+    assert!(!scene.letters().contains(&"reminder".to_owned()), "{:?}", scene.letters());
+    let known = scene.world.ctx.store.find_customer(ann.customer).await.unwrap().unwrap();
+    assert_eq!(known.payment_method.as_deref(), Some(ann.card.as_str()));
+    scene.agree().await;
+}
+
+#[tokio::test]
+async fn a_backup_card_waits_until_no_retry_is_left_and_is_tried_once() {
+    let (scene, ann) = with_two_cards("pm_card_chargeCustomerFail", true).await;
+    scene.world.sandbox.script_card(&ann.card, "insufficient_funds").unwrap();
+    scene.days(20).await;
+    let of_backup = "insufficient_funds";
+    let tries = scene.tries();
+    assert_eq!(tries.iter().filter(|one| one.contains(of_backup)).count(), 1, "{:?}", scene.story());
+    assert_eq!(tries.len(), 5, "the ladder's four tries of the first card, then one: {:?}", scene.story());
+    assert!(tries[4].contains(of_backup), "{tries:?}");
+    assert_eq!(scene.story().last().unwrap(), "day 15: mail: subscription ended", "the end is where it was");
+    scene.agree().await;
+}
+
+#[tokio::test]
+async fn no_card_is_a_backup_that_the_customer_never_agreed_to_or_whose_number_was_declined() {
+    for same_number in [false, true] {
+        let scene = Scene::laddered(&format!("{}backup_card = true\n", crate::scene::LADDER)).await;
+        let person = scene.person("ann", "pm_card_sandbox_lost", "basic", DUE).await;
+        assert_eq!(person.card, "pm_card_sandbox_lost_ann");
+        match same_number {
+            // The same number again, with consent.
+            true => {
+                let (web, token) = (Web::open(&scene).await, token(&scene, &person).await);
+                saves(&scene, &web, &token, "pm_card_sandbox_lost").await;
+            }
+            // Another card, which the merchant's shop saved for something else.
+            false => {
+                let card = recurd::sandbox::SeedCard {
+                    id: "pm_shop".into(),
+                    customer: person.stripe_customer.clone(),
+                    ..Default::default()
+                };
+                scene.world.sandbox.seed_card(&card).unwrap();
+            }
+        }
+        scene.days(2).await;
+        assert_eq!(scene.tries(), ["declined, lost_card"], "same number: {same_number}");
+    }
+}

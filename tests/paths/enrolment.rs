@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use recurd::flows::enrol;
 use recurd::flows::notify;
+use recurd::flows::{Job, enrol};
 use recurd::sandbox::PageStep;
 use recurd::store::{Customer, Subscription};
 
@@ -193,6 +193,17 @@ async fn a_card_that_the_network_renewed_goes_on() {
 }
 
 #[tokio::test]
+async fn what_waited_for_new_card_data_is_collected_when_the_network_sends_them() {
+    let (scene, _) = Scene::ann("pm_card_sandbox_expiredThenUpdated").await;
+    scene.due().await;
+    scene.hours(1).await;
+    let story =
+        ["day 0: declined, expired_card", "day 0: mail: failed", "day 0: paid", "day 0: mail: thank you"];
+    assert_eq!(scene.story(), story);
+    scene.agree().await;
+}
+
+#[tokio::test]
 async fn the_page_can_be_sent_by_mail() {
     let enrolling = enrolling().await;
     let ctx = &enrolling.scene.world.ctx;
@@ -201,4 +212,36 @@ async fn the_page_can_be_sent_by_mail() {
     notify::mail_enrolment(ctx, &enrolling.bob, &link, uuid::Uuid::new_v4()).await.unwrap();
     let mail = enrolling.scene.customer_mails().remove(0);
     assert!(mail.text.contains(&link) && mail.to.email() == "bob@example.com", "{}", mail.text);
+}
+
+#[tokio::test]
+async fn a_card_is_known_from_the_setup_intents_event_too_and_from_no_other_installations() {
+    let enrolling = enrolling().await;
+    enrolling.scene.tick().await;
+    enrolling.saves("pm_card_visa");
+    let web = Web::open(&enrolling.scene).await;
+    let now = enrolling.scene.now();
+    let events = enrolling.scene.world.sandbox.take_deliveries();
+    assert!(events.iter().any(|one| one.event_type == "checkout.session.completed"), "this one gets lost");
+    for one in events.iter().filter(|one| one.event_type.starts_with("setup_intent.")) {
+        let signature = crate::webhooks::signature(one, now, "whsec_sandbox");
+        assert_eq!(web.event(&one.body, &signature).await, 200);
+    }
+    enrolling.scene.run(&[Job::Receive]).await;
+    assert_eq!(
+        (enrolling.state().await, enrolling.customer().await.card_last4.unwrap()),
+        ("active".into(), "4242".into())
+    );
+    // Somebody else's page on the same account, with our customer on it.
+    let customer = enrolling.bob.stripe_customer.clone();
+    let fields = [
+        ("customer", customer.as_str()),
+        ("payment_method", "pm_card_mastercard"),
+        ("confirm", "true"),
+        ("usage", "off_session"),
+        ("payment_method_types[]", "card"),
+    ];
+    enrolling.scene.at_stripe("/v1/setup_intents", &fields);
+    enrolling.scene.tick().await;
+    assert_eq!(enrolling.customer().await.card_last4.unwrap(), "4242");
 }

@@ -337,3 +337,16 @@ async fn the_service_stays_on_for_its_grace() {
         }
     }
 }
+
+#[tokio::test]
+async fn whoever_withdrew_the_permission_is_reminded_all_the_same_until_the_ladder_ends() {
+    let (scene, ann) = Scene::scripted("revocation_of_all_authorizations").await;
+    scene.days(16).await;
+    assert_eq!(
+        scene.letters(),
+        ["failed", "reminder", "last notice", "subscription ended"],
+        "{:?}",
+        scene.story()
+    );
+    assert_eq!((scene.tries().len(), scene.subscription_state(&ann).await), (1, "canceled".into()));
+}

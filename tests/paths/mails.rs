@@ -1,6 +1,6 @@
 //! Mails: exactly one for each reason, whatever the mail server does; none that is no longer true.
 
-use recurd::flows::{Job, manage};
+use recurd::flows::{Job, address, manage};
 use recurd::mail::Fault;
 
 use crate::web::Web;
@@ -162,4 +162,49 @@ async fn an_alarm_reaches_the_operator_when_the_mail_server_is_back() {
     scene.mails.fail_always(None);
     scene.days(1).await;
     assert_eq!((scene.alarms().len(), scene.letters().len()), (1, 0));
+}
+
+#[tokio::test]
+async fn after_an_address_was_corrected_what_could_not_be_delivered_leaves_once() {
+    let (scene, ann) = Scene::scripted("expired_card").await;
+    scene.mails.fail_next(Fault::Permanent);
+    scene.days(8).await;
+    assert!(scene.letters().is_empty(), "two mails could not be delivered: {:?}", scene.letters());
+    let ctx = &scene.world.ctx;
+    let before = ctx.store.find_customer(ann.customer).await.unwrap().unwrap();
+    assert!(address::look(ctx, &before, "no address").await.is_err());
+    let plan = address::look(ctx, &before, "ann@new.example.com").await.unwrap();
+    assert_eq!((plan.mails, plan.at_stripe), (1, false), "the newest; the customer at Stripe is not ours");
+    assert_eq!(ctx.store.find_customer(ann.customer).await.unwrap().unwrap().mail_state, "dead");
+    for mails in [1, 0] {
+        let done = address::correct(ctx, &before, "ann@new.example.com", plan, "test").await.unwrap();
+        assert_eq!(done.mails, mails, "the same command again promises nothing anew");
+    }
+    scene.days(8).await;
+    assert_eq!(scene.letters(), ["reminder", "last notice", "subscription ended"], "{:?}", scene.story());
+    assert!(scene.customer_mails().iter().all(|mail| mail.to.email() == "ann@new.example.com"));
+    assert_eq!(
+        (scene.states().await, scene.subscription_state(&ann).await),
+        (vec!["uncollectible"], "canceled".into())
+    );
+}
+
+#[tokio::test]
+async fn a_customer_that_we_made_at_stripe_gets_the_address_there_also_when_an_answer_is_lost() {
+    let scene = Scene::new().await;
+    let (bob, _) = scene.bob_signs_up().await;
+    let ctx = &scene.world.ctx;
+    let plan = address::look(ctx, &bob, "bob@new.example.com").await.unwrap();
+    assert!(plan.at_stripe);
+    let email = || scene.books().customers[0].email.clone().unwrap();
+    scene.outage("500 not-executed");
+    assert!(address::correct(ctx, &bob, "bob@new.example.com", plan, "test").await.is_err());
+    scene.world.sandbox.clear_faults();
+    assert_eq!(email(), "bob@example.com");
+    // There and back again within a day: no key replays an old answer.
+    for address in ["bob@new.example.com", "bob@example.com", "bob@new.example.com"] {
+        address::correct(ctx, &bob, address, plan, "test").await.unwrap();
+        assert_eq!(email(), address);
+        assert_eq!(ctx.store.find_customer(bob.customer_id()).await.unwrap().unwrap().email, address);
+    }
 }

@@ -147,6 +147,32 @@ async fn a_paused_subscription_rests_and_goes_on_after_resume() {
 }
 
 #[tokio::test]
+async fn while_a_subscription_is_paused_its_ladder_rests_and_its_link_still_takes_the_money() {
+    for pays in [false, true] {
+        let (scene, ann) = Scene::scripted("expired_card, ok").await;
+        scene.days(1).await;
+        manage::pause(&scene.world.ctx, ann.subscription, "test", "holiday").await.unwrap();
+        scene.weeks(3).await;
+        assert_eq!(scene.letters(), ["failed"], "neither reminded nor given up: {:?}", scene.story());
+        assert_eq!(
+            (scene.state().await.as_str(), scene.subscription_state(&ann).await),
+            ("past_due", "paused".into())
+        );
+        if pays {
+            let session = Web::open(&scene).await.click(&scene.token()).await.session();
+            scene.world.sandbox.complete_session(&session, "pm_card_visa").unwrap();
+            scene.days(1).await;
+            assert_eq!((scene.state().await.as_str(), scene.letters().len()), ("paid", 2));
+            continue;
+        }
+        manage::resume(&scene.world.ctx, ann.subscription, "test").await.unwrap();
+        scene.weeks(1).await;
+        assert_eq!(scene.letters(), ["failed", "reminder"], "it goes on where it stood: {:?}", scene.story());
+        scene.agree().await;
+    }
+}
+
+#[tokio::test]
 async fn periods_of_a_pause_follow_the_plans_catch_up() {
     let (scene, ann) = Scene::ann("pm_card_visa").await;
     scene.due().await;

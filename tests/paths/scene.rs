@@ -41,7 +41,7 @@ every = "1 month"
 "#;
 
 /// The ladder of the sample configuration: mails at once, on day 7 and day 12, the end on day 15.
-const LADDER: &str = r#"
+pub const LADDER: &str = r#"
 [dunning]
 steps = [
   { after = "0 days", mail = "payment_failed" },

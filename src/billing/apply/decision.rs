@@ -72,6 +72,11 @@ pub(super) fn ended(end: End, at: Timestamp) -> State {
 }
 
 pub(super) fn collect_now(charge: &mut Charge, now: Timestamp) -> Result<(), Refused> {
+    if let (State::PastDue { next }, Some(case)) = (&charge.state, &mut charge.dunning)
+        && next.at > now
+    {
+        case.aside.get_or_insert(*next);
+    }
     charge.state = match &charge.state {
         State::Due { .. } | State::Missed | State::PastDue { .. } => {
             planned(charge, Next { at: now, action: Action::Collect })
@@ -125,8 +130,9 @@ pub(super) fn not_yet(
             | State::Collecting { attempt: Attempt { phase: Phase::Prepared { .. }, .. } },
             None,
         ) if charge.dunning.is_some() => {
-            let next = Next { at: later(now, FORBIDDEN_PAUSE_SECS), action: Action::Remind };
-            charge.state = State::PastDue { next };
+            let planned = charge.dunning.as_mut().and_then(|case| case.aside.take());
+            let reminds = Next { at: later(now, FORBIDDEN_PAUSE_SECS), action: Action::Remind };
+            charge.state = State::PastDue { next: planned.unwrap_or(reminds) };
         }
         _ => return Err(Refused::OutOfPlace(name)),
     }
