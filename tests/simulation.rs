@@ -5,14 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use recurd::simulation::faults::Kind;
 use recurd::simulation::{Options, Outcome, run, shrink};
-
-/// Without restored backups and copies of the database: with them some seeds in 500 still break a promise, and which is
-/// in docs/reliability.md. `simulate` has both on.
-fn options(seed: u64) -> Options {
-    Options { disabled: [Kind::Restore, Kind::Fork].into(), ..Options::new(seed) }
-}
 
 /// A line of progress after so many seeds.
 const TELL_EVERY: u64 = 50;
@@ -38,7 +31,7 @@ fn no_seed_breaks_a_promise() {
                     if seed >= from + count {
                         return;
                     }
-                    let outcome = run(&options(seed));
+                    let outcome = run(&Options::new(seed));
                     if outcome.violation.is_some() {
                         failed.lock().unwrap().get_or_insert(outcome);
                     }
@@ -55,7 +48,7 @@ fn no_seed_breaks_a_promise() {
         assert!(done == count, "only {done} of {count} seeds in {} s", limit.as_secs());
         return;
     };
-    let (options, outcome) = shrink::shrink(&options(failed.seed), &failed);
+    let (options, outcome) = shrink::shrink(&Options::new(failed.seed), &failed);
     let last = outcome.trace.iter().rev().take(200).rev().cloned().collect::<Vec<_>>().join("\n");
     panic!("{last}\nseed {}: {:?}\n{}", failed.seed, failed.violation, shrink::command(&options));
 }
