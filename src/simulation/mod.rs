@@ -10,6 +10,7 @@ pub mod almanac;
 pub mod bank;
 pub mod bugs;
 pub mod cards;
+pub mod crowd;
 mod database;
 pub mod drive;
 pub mod ending;
