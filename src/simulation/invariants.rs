@@ -23,6 +23,8 @@ const ON_ITS_WAY_MS: i64 = 10 * 60_000;
 /// Limit: what was on its way when charging was halted leaves within this time.
 const HALT_MS: i64 = 3 * 60_000;
 /// Limit: who has agreed with the witness need not look again for an hour; clocks may differ.
+/// Limit: the shortest notice in these worlds; clocks may differ by two minutes.
+const NOTICE_MS: i64 = 1000 * (super::world::NOTICE_SECS as i64 - 120);
 const AGREED_MS: i64 = HOUR_MS + 6 * 60_000;
 /// Limit: half of the shortest period in these worlds.
 const GAP_SECS_MIN: u64 = 3 * 86_400;
@@ -84,6 +86,9 @@ pub(super) fn check(sight: &Sight, touched: &Touched) -> Result<(), Violation> {
         broken(
             "INV16",
             format!("attempt {key} began although it was planned for {planned}, now is {}", now_ms / 1000),
+    for (key, promise) in &touched.announced {
+        told(truth, key, promise, now_ms)?;
+    }
         )?;
     }
     spaced(touched)?;
@@ -177,6 +182,16 @@ fn rows(sight: &Sight, charge: &ChargeRow) -> Result<(), Violation> {
 
 /// INV8: every period before the next has its charge.
 fn periods(mirror: &Mirror, id: &str) -> Result<(), Violation> {
+/// INV16: a charge that is told of first is tried when the mail has been there for the agreed time.
+fn told(truth: &Truth, key: &str, promise: &str, now_ms: i64) -> Result<(), Violation> {
+    let first = truth.letters.iter().find(|one| one.promise == promise);
+    if first.is_some_and(|one| now_ms - one.at_ms > NOTICE_MS) {
+        return Ok(());
+    }
+    let at = first.map(|one| one.at_ms / 1000);
+    broken("INV16", format!("attempt {key} began, its customer was told at {at:?}, now is {}", now_ms / 1000))
+}
+
     let Some(subscription) = mirror.subscriptions.get(id) else { return Ok(()) };
     let missing =
         (0..subscription.next_index).find(|index| !mirror.periods.contains_key(&(id.to_owned(), *index)));

@@ -7,8 +7,8 @@ use super::truth::Letter;
 use crate::flows::enrol;
 use crate::flows::manage::{self, ChargeCommand};
 use crate::flows::pay_link::{self, CLICK_LIFE, Opened};
-use crate::flows::{Ctx, FlowError, receive};
-use crate::sandbox::{self, CardEntry, PageStep};
+use crate::flows::{Ctx, FlowError, card_link, receive};
+use crate::sandbox::{CardEntry, PageStep};
 
 const MINUTE_MS: i64 = 60_000;
 const HOUR_MS: i64 = 60 * MINUTE_MS;
@@ -163,6 +163,7 @@ impl Sim {
                 self.go_dark().await;
                 self.back_up().await;
             }
+                self.look_at_cards().await;
             Act::Dashboard => self.dashboard(),
             Act::Restore { file, stays } => self.restore(file, stays).await,
             Act::Fork { file } => self.fork(file).await,
@@ -363,8 +364,14 @@ fn pick<T: Clone>(rng: &mut Rng, of: &[T]) -> Option<T> {
 }
 
 async fn follow(ctx: &Ctx, token: &str) -> Result<Option<Opened>, FlowError> {
-    let Some(claimed) = pay_link::find(ctx, token).await? else { return Ok(None) };
-    pay_link::open(ctx, claimed.charge.id, CLICK_LIFE).await.map(Some)
+    if let Some(claimed) = pay_link::find(ctx, token).await? {
+        return pay_link::open(ctx, claimed.charge.id, CLICK_LIFE).await.map(Some);
+    }
+    let Some(customer) = card_link::find(ctx, token).await? else { return Ok(None) };
+    Ok(match card_link::open(ctx, &customer).await? {
+        card_link::Opened::Url(url) => Some(Opened::Url(url)),
+        card_link::Opened::Saved => None,
+    })
 }
 
 async fn cancel(ctx: &Ctx, subscription: &str) -> Result<(), FlowError> {

@@ -81,7 +81,7 @@ impl Letter {
     /// The token of its link.
     #[must_use]
     pub fn token(&self) -> Option<String> {
-        let (_, rest) = self.text.split_once("/pay/")?;
+        let (_, rest) = self.text.split_once("/pay/").or_else(|| self.text.split_once("/card/"))?;
         Some(rest.chars().take_while(char::is_ascii_alphanumeric).collect())
     }
 }
