@@ -1,18 +1,9 @@
 //! The simulator over many seeds. How many: `RECURD_SIMULATION_SEEDS` (500), from `RECURD_SIMULATION_FROM` (1), within
 //! `RECURD_SIMULATION_SECS` (600).
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use recurd::simulation::faults::Kind;
-use recurd::simulation::{Options, Outcome, run, shrink};
-
-/// Without restored backups and copies of the database: with them some seeds in 500 still break a promise, and which is
-/// in docs/reliability.md. `simulate` has both on.
-fn options(seed: u64) -> Options {
-    Options { disabled: [Kind::Restore, Kind::Fork].into(), ..Options::new(seed) }
-}
+use recurd::simulation::{Options, Outcome, crowd, run, shrink};
 
 /// A line of progress after so many seeds.
 const TELL_EVERY: u64 = 50;
@@ -25,37 +16,23 @@ fn number(name: &str, usual: u64) -> u64 {
 fn no_seed_breaks_a_promise() {
     let (from, count) = (number("RECURD_SIMULATION_FROM", 1), number("RECURD_SIMULATION_SEEDS", 500));
     let limit = Duration::from_secs(number("RECURD_SIMULATION_SECS", 600));
-    let (next, done) = (AtomicU64::new(from), AtomicU64::new(0));
-    let failed: Mutex<Option<Outcome>> = Mutex::default();
+    let (mut done, mut failed) = (0, None);
     let begun = Instant::now();
-    // One more than there are cores: each run waits for its database now and then.
-    let threads = std::thread::available_parallelism().map_or(1, usize::from) + 1;
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                while failed.lock().unwrap().is_none() && begun.elapsed() < limit {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= from + count {
-                        return;
-                    }
-                    let outcome = run(&options(seed));
-                    if outcome.violation.is_some() {
-                        failed.lock().unwrap().get_or_insert(outcome);
-                    }
-                    let done = done.fetch_add(1, Ordering::Relaxed) + 1;
-                    if done.is_multiple_of(TELL_EVERY) {
-                        eprintln!("{done} of {count} seeds after {} s", begun.elapsed().as_secs());
-                    }
-                }
-            });
+    crowd::over_seeds((from, count), None, Options::new, |outcome| {
+        if outcome.violation.is_some() {
+            failed = Some(outcome);
         }
+        done += 1;
+        if done % TELL_EVERY == 0 {
+            eprintln!("{done} of {count} seeds after {} s", begun.elapsed().as_secs());
+        }
+        failed.is_none() && begun.elapsed() < limit
     });
-    let Some(failed) = failed.into_inner().unwrap() else {
-        let done = done.into_inner();
+    let Some(failed) = failed else {
         assert!(done == count, "only {done} of {count} seeds in {} s", limit.as_secs());
         return;
     };
-    let (options, outcome) = shrink::shrink(&options(failed.seed), &failed);
+    let (options, outcome) = shrink::shrink(&Options::new(failed.seed), &failed);
     let last = outcome.trace.iter().rev().take(200).rev().cloned().collect::<Vec<_>>().join("\n");
     panic!("{last}\nseed {}: {:?}\n{}", failed.seed, failed.violation, shrink::command(&options));
 }

@@ -2,15 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use recurd::simulation::bugs::Bug;
 use recurd::simulation::faults::Kind;
-use recurd::simulation::{Options, Outcome, run, shrink};
+use recurd::simulation::{Options, Outcome, crowd, run, shrink};
 
 /// Runs seeds, and stops at the first that breaks a promise.
 #[derive(Parser)]
@@ -49,7 +47,7 @@ struct Args {
     /// Print the sums as JSON.
     #[arg(long)]
     json: bool,
-    /// Threads; one more than there are cores, since each waits for its database now and then.
+    /// Threads; as many as there are cores if not said otherwise.
     #[arg(long)]
     threads: Option<usize>,
 }
@@ -160,36 +158,21 @@ impl Sums {
 }
 
 fn many(template: &Options, from: u64, count: u64, threads: Option<usize>, all: bool, hidden: bool) -> Sums {
-    let next = AtomicU64::new(from);
-    let stop = AtomicBool::new(false);
-    let sums = Mutex::new(Sums::default());
+    let mut sums = Sums::default();
     let bar = if hidden { ProgressBar::hidden() } else { ProgressBar::new(count) };
     if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} seeds, {per_sec}, {eta} left {msg}")
     {
         bar.set_style(style);
     }
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
     let begun = Instant::now();
-    std::thread::scope(|scope| {
-        for _ in 0..threads.unwrap_or(cores + 1) {
-            scope.spawn(|| {
-                while !stop.load(Ordering::Relaxed) {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= from + count {
-                        return;
-                    }
-                    let outcome = run(&Options { seed, ..template.clone() });
-                    if outcome.violation.is_some() && !all {
-                        stop.store(true, Ordering::Relaxed);
-                    }
-                    sums.lock().unwrap_or_else(PoisonError::into_inner).add(outcome);
-                    bar.inc(1);
-                }
-            });
-        }
+    let options = |seed| Options { seed, ..template.clone() };
+    crowd::over_seeds((from, count), threads, options, |outcome| {
+        let goes_on = all || outcome.violation.is_none();
+        sums.add(outcome);
+        bar.inc(1);
+        goes_on
     });
     bar.finish_and_clear();
-    let mut sums = sums.into_inner().unwrap_or_else(PoisonError::into_inner);
     sums.secs = begun.elapsed().as_secs_f64();
     sums.failed.sort_by_key(|one| one.seed);
     sums

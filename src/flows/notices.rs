@@ -73,6 +73,9 @@ fn judge(notice: Option<Notice>, terms: &Terms, now: Timestamp) -> Standing {
 
 /// Whether a charge waits for its notice; then it is put back, or given to a person.
 pub(super) async fn holds_back(ctx: &Ctx, claimed: &Claimed, report: &mut Report) -> Result<bool> {
+    if mutant!(NoticeIgnored) {
+        return Ok(false);
+    }
     let at = match standing(ctx, claimed).await? {
         Standing::Free => return Ok(false),
         Standing::Untold => ctx.now().checked_add(REST).ok(),

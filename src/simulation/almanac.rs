@@ -16,7 +16,7 @@ pub(super) fn check(subscription: &SubscriptionRow, period: i64, due_at: i64) ->
     };
     let due = Timestamp::from_second(due_at).unwrap_or_default().to_zoned(zone).date();
     let right = match subscription.plan.as_str() {
-        "tokyo" => days(due) - days(anchor) == 14 * period,
+        "tokyo" | "told" => days(due) - days(anchor) == 14 * period,
         "weekly" => days(due) - days(anchor) == 7 * period,
         "ask" => days(due) - days(anchor) == 10 * period,
         _ => {

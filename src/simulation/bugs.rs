@@ -120,6 +120,8 @@ bugs! {
     CancelRaces = "cancel-races";
     /// A restored database, or a copy, goes on as if nothing had happened (I-04, C15, K07).
     WitnessIgnored = "witness-ignored";
+    /// A charge is tried whether or not its customer was told of it first.
+    NoticeIgnored = "notice-ignored";
     /// A mail leaves after the lease on it was over. Was in the product.
     MailAfterLease = "mail-after-lease";
 }

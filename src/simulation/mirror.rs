@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 
 use super::rows::{
-    AttemptRow, ChargeRow, CollectorRow, CustomerRow, EventRow, InstanceRow, PromiseRow, SubscriptionRow,
+    AttemptRow, AuditRow, ChargeRow, CollectorRow, CustomerRow, EventRow, InstanceRow, PromiseRow,
+    SubscriptionRow, TryRow,
 };
 use super::truth::Post;
 use crate::store::journal::Change;
@@ -27,6 +28,8 @@ pub struct Mirror {
     pub periods: BTreeMap<(String, i64), String>,
     /// Promises by id.
     pub promises: BTreeMap<String, PromiseRow>,
+    /// Promises to tell of a charge before it is tried, by charge.
+    pub notices: BTreeMap<String, String>,
     /// Customers by id.
     pub customers: BTreeMap<String, CustomerRow>,
     /// Stored events by id, with their state.
@@ -37,6 +40,10 @@ pub struct Mirror {
     pub paid_ms: BTreeMap<String, i64>,
     /// Charges that were past due because no card was saved.
     pub without_card: BTreeSet<String>,
+    /// Tries of cards that are counted for the networks' limits, by Stripe's id.
+    pub tried: BTreeSet<String>,
+    /// Charges that a person had collected all the same.
+    pub ordered: BTreeSet<String>,
     /// When an address was first seen dead, by customer, Unix milliseconds.
     pub dead_ms: BTreeMap<String, i64>,
     /// The installation.
@@ -76,6 +83,14 @@ pub struct Touched {
     pub events: Vec<(String, String, Option<String>)>,
     /// Events that were acknowledged.
     pub acknowledged: Vec<String>,
+    /// First tries of charges of which their customers were to be told before, and which nobody had collected all the same:
+    /// key and id of the promise.
+    pub announced: Vec<(String, String)>,
+    /// Keys of attempts that were on their way and are unknown now, without a 5xx on record.
+    pub doubted: Vec<String>,
+    /// Attempts that began after one that ended without an effect although a 5xx was answered to it: charge, number,
+    /// instant the one before was sent.
+    pub after_5xx: Vec<(String, i64, i64)>,
     /// POSTs that left.
     pub posts: Vec<Post>,
     /// Mails that arrived, as positions.
@@ -136,7 +151,20 @@ impl Mirror {
                 }
                 "outbox" => {
                     let row: PromiseRow = read(&row);
+                    if row.template.as_deref() == Some("upcoming_charge") {
+                        self.notices.insert(row.subject.clone(), row.id.clone());
+                    }
                     self.promises.insert(row.id.clone(), row);
+                }
+                "network_budget" => {
+                    let row: TryRow = read(&row);
+                    self.tried.insert(row.id);
+                }
+                "audit" => {
+                    let row: AuditRow = read(&row);
+                    if row.what == "collect" {
+                        self.ordered.insert(row.subject);
+                    }
                 }
                 "webhook_event" => {
                     let row: EventRow = read(&row);
@@ -195,7 +223,9 @@ impl Mirror {
         {
             touched.new_periods.push((subscription.clone(), period, row.due_at));
         }
-        if !self.charges.contains_key(&row.id) && row.state == "due" {
+        // What falls due now, or is told of before it does, is not caught up with.
+        let is_reached = row.due_at <= now_ms / 1000 - EARLY_SECS;
+        if !self.charges.contains_key(&row.id) && row.state == "due" && is_reached {
             // What was planned for the past is collected now.
             let planned = row.next_at.map(|at| at.max(now_ms / 1000));
             touched.new_charges.push((row.subscription.clone().unwrap_or_default(), row.due_at, planned));
@@ -220,6 +250,9 @@ impl Mirror {
         }
         if row.state == "unknown" {
             touched.unknown.push(row.charge.clone());
+            if row.poisoned.is_none() && before.as_ref().is_some_and(|one| one.state == "sending") {
+                touched.doubted.push(row.key.clone());
+            }
         }
         if row.state == "declined" {
             touched.declined.push(place);
@@ -232,11 +265,21 @@ impl Mirror {
     }
 
     fn begun(&self, row: &AttemptRow, now_ms: i64, touched: &mut Touched) {
+        let before = self.attempts.get(&(row.charge.clone(), row.number - 1));
+        if let Some(sent_at) = before
+            .filter(|one| one.poisoned.is_some() && one.state == "void")
+            .and_then(|one| one.first_sent_at)
+        {
+            touched.after_5xx.push((row.charge.clone(), row.number, sent_at));
+        }
         let Some(charge) = self.charges.get(&row.charge) else { return };
         if let Some(planned) = self.waited_for.get(&row.charge).filter(|at| **at > now_ms / 1000 + EARLY_SECS)
         {
             touched.too_early.push((row.key.clone(), *planned));
         }
+        let told =
+            self.notices.get(&row.charge).filter(|_| row.number == 1 && !self.ordered.contains(&row.charge));
+        touched.announced.extend(told.map(|promise| (row.key.clone(), promise.clone())));
         let subscription = charge.subscription.as_ref().and_then(|id| self.subscriptions.get(id));
         if let Some(ended) = subscription.filter(|one| one.state == "canceled") {
             touched.begun_after_end.push(format!("{} after subscription {} was canceled", row.key, ended.id));

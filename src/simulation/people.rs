@@ -7,8 +7,8 @@ use super::truth::Letter;
 use crate::flows::enrol;
 use crate::flows::manage::{self, ChargeCommand};
 use crate::flows::pay_link::{self, CLICK_LIFE, Opened};
-use crate::flows::{Ctx, FlowError, receive};
-use crate::sandbox::{self, CardEntry, PageStep};
+use crate::flows::{Ctx, FlowError, card_link, receive};
+use crate::sandbox::{CardEntry, PageStep};
 
 const MINUTE_MS: i64 = 60_000;
 const HOUR_MS: i64 = 60 * MINUTE_MS;
@@ -26,6 +26,8 @@ pub(super) enum Act {
     Confirm { session: String },
     /// Lets Stripe's page bring them back.
     Return { session: String },
+    /// Calls because of the page they have open, and an operator ends the charge.
+    Call { session: String },
     /// An operator looks at a random thing.
     Operate,
     /// A new customer is enrolled.
@@ -156,10 +158,12 @@ impl Sim {
             | Act::Fork { .. }
             | Act::Enrol { .. }
                 if self.people.is_quiet => {}
+            Act::Call { session } => self.end_charge_of(&session).await,
             Act::Operate => self.operate().await,
             Act::Review => self.review().await,
             Act::NewCard { charge } => self.new_card(&charge).await,
             Act::BackUp => {
+                self.look_at_cards().await;
                 self.go_dark().await;
                 self.back_up().await;
             }
@@ -197,6 +201,7 @@ impl Sim {
                     7 | 8 => self.people.rng.between(50 * MINUTE_MS, 62 * MINUTE_MS),
                     _ => self.people.rng.between(0, 3000),
                 };
+                self.changes_their_mind(&session, wait);
                 self.act_in(wait, Act::Pay { session, tries: 0 });
             }
             Some(Opened::Busy) | None if click.patience > 0 => {
@@ -333,38 +338,21 @@ impl Sim {
         })
         .await;
     }
-
-    fn dashboard(&mut self) {
-        let rng = &mut self.people.rng;
-        stage::with(|stage| {
-            let paid: Vec<String> = stage
-                .truth
-                .tries
-                .values()
-                .filter(|one| one.status == "succeeded")
-                .map(|one| one.id.clone())
-                .collect();
-            let Some(charge) = pick(rng, &paid) else { return };
-            if rng.chance(2000) {
-                stage.note(|| format!("  a bank disputes {charge}"));
-                stage.sandbox.dispute(&charge);
-            } else {
-                let request = sandbox::Request::post("/v1/refunds", &[("charge", charge.as_str())]);
-                let outcome = stage.sandbox.handle(&request);
-                stage
-                    .note(|| format!("  refund of {charge}: {:?}", outcome.response().map(|one| one.status)));
-            }
-        });
-    }
 }
 
-fn pick<T: Clone>(rng: &mut Rng, of: &[T]) -> Option<T> {
+pub(super) fn pick<T: Clone>(rng: &mut Rng, of: &[T]) -> Option<T> {
     (!of.is_empty()).then(|| rng.pick(of).clone())
 }
 
 async fn follow(ctx: &Ctx, token: &str) -> Result<Option<Opened>, FlowError> {
-    let Some(claimed) = pay_link::find(ctx, token).await? else { return Ok(None) };
-    pay_link::open(ctx, claimed.charge.id, CLICK_LIFE).await.map(Some)
+    if let Some(claimed) = pay_link::find(ctx, token).await? {
+        return pay_link::open(ctx, claimed.charge.id, CLICK_LIFE).await.map(Some);
+    }
+    let Some(customer) = card_link::find(ctx, token).await? else { return Ok(None) };
+    Ok(match card_link::open(ctx, &customer).await? {
+        card_link::Opened::Url(url) => Some(Opened::Url(url)),
+        card_link::Opened::Saved => None,
+    })
 }
 
 async fn cancel(ctx: &Ctx, subscription: &str) -> Result<(), FlowError> {
@@ -382,7 +370,7 @@ async fn resume(ctx: &Ctx, subscription: &str) -> Result<(), FlowError> {
     manage::resume(ctx, id, "operator").await
 }
 
-async fn command(ctx: &Ctx, charge: Option<String>, what: ChargeCommand) -> Result<(), FlowError> {
+pub(super) async fn command(ctx: &Ctx, charge: Option<String>, what: ChargeCommand) -> Result<(), FlowError> {
     let Some(id) = charge.and_then(|id| id.parse().ok()) else { return Ok(()) };
     manage::command(ctx, id, what, "operator", "as decided").await.map(|_| ())
 }

@@ -95,6 +95,22 @@ pub struct PromiseRow {
     pub state: String,
 }
 
+/// A try of a card that was declined.
+#[derive(Clone, Debug, Deserialize)]
+pub struct TryRow {
+    /// Its id.
+    pub id: String,
+}
+
+/// An operator's command.
+#[derive(Clone, Debug, Deserialize)]
+pub struct AuditRow {
+    /// What it was about.
+    pub subject: String,
+    /// What was done.
+    pub what: String,
+}
+
 /// A stored event.
 #[derive(Clone, Debug, Deserialize)]
 pub struct EventRow {

@@ -94,6 +94,19 @@ impl Sim {
         }
     }
 
+    /// The tick that finds cards which expire: it has work without any row that says so.
+    pub(super) async fn look_at_cards(&mut self) {
+        let Some(at) = self.any_replica() else { return };
+        self.spawn(at, Some(Job::Enrol), |ctx| {
+            Box::pin(async move {
+                let swept = ctx.run_once(Job::Enrol, ctx.config.limits.batch).await;
+                stage::note(|| format!("  the look for cards: {swept:?}"));
+                End::Job
+            })
+        })
+        .await;
+    }
+
     /// A replica that takes new work. People and events find their way to the database that counts.
     pub(super) fn any_replica(&mut self) -> Option<usize> {
         let now_ms = stage::now_ms();

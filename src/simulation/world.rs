@@ -33,6 +33,8 @@ pub const WEBHOOK_SECRET: &str = "whsec_simulation";
 pub const SECRET_KEY: &str = "sk_test_simulation";
 /// How customers reach the daemon.
 pub const PUBLIC_URL: &str = "http://127.0.0.1:8080";
+/// How long before it is tried a customer of the plan `told` hears of a charge.
+pub const NOTICE_SECS: u32 = 3 * 86_400;
 const ZONES: [&str; 8] = [
     "Europe/Berlin",
     "America/New_York",
@@ -170,6 +172,14 @@ pub fn config(rng: &mut Rng) -> Result<Config> {
     config.plans.insert("weekly".to_owned(), weekly);
     let pausing = Ladders { ladder: quick(Finally::Pause), classes: BTreeMap::new() };
     config.dunning.plans.insert("weekly".to_owned(), pausing);
+    let two_weeks = Interval { count: 2, unit: Unit::Week };
+    let told = crate::billing::plan::Terms {
+        every: two_weeks,
+        price_minor: 900,
+        notice_secs: NOTICE_SECS,
+        ..basic.clone()
+    };
+    config.plans.insert("told".to_owned(), told);
     let ten = Interval { count: 10, unit: Unit::Day };
     let ask = crate::billing::plan::Terms {
         every: ten,
@@ -245,6 +255,7 @@ pub async fn populate(ctx: &Ctx, rng: &mut Rng, start: Timestamp) -> Result<()> 
             id: card.clone(),
             customer: customer.clone(),
             token: Some(token.into()),
+            expires: rng.chance(2500).then(|| soon(start, rng)),
             ..SeedCard::default()
         };
         stage::with(|stage| {
@@ -273,6 +284,13 @@ pub async fn populate(ctx: &Ctx, rng: &mut Rng, start: Timestamp) -> Result<()> 
     let imported = import::import(ctx, csv.as_bytes(), |_| {}).await?;
     anyhow::ensure!(imported.bad.is_empty(), "{:?}", imported.bad);
     Ok(())
+}
+
+/// A month and year within the next ones.
+fn soon(start: Timestamp, rng: &mut Rng) -> (i64, i64) {
+    let later = start + jiff::SignedDuration::from_hours(24 * rng.between(10, 110));
+    let date = later.to_zoned(jiff::tz::TimeZone::UTC);
+    (date.month().into(), date.year().into())
 }
 
 /// When the world of a seed begins: some time in 2026, so that clock changes and short months come by.

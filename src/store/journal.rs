@@ -131,6 +131,8 @@ const TABLES: &[(&str, &str, &str)] = &[
         "OLD.witness IS NOT NEW.witness OR OLD.nonce IS NOT NEW.nonce OR OLD.halted_why IS NOT NEW.halted_why \
          OR OLD.behind_since IS NOT NEW.behind_since",
     ),
+    ("network_budget", "'id', NEW.id", "FALSE"),
+    ("audit", "'subject', NEW.subject, 'what', NEW.what", "FALSE"),
     ("webhook_event", "'id', NEW.id, 'state', NEW.state", "OLD.state <> NEW.state"),
     (
         "customer",
