@@ -39,7 +39,7 @@ BATCH := $(shell chrt --batch 0 true 2>/dev/null && echo chrt --batch 0)
 
 .PHONY: simulation
 simulation: ## the simulator over 500 seeds (RECURD_SIMULATION_SEEDS, RECURD_SIMULATION_FROM, RECURD_SIMULATION_SECS)
-	$(BATCH) $(CARGO) test $(SIMULATE) --test simulation -- --nocapture --test-threads 1
+	$(BATCH) $(CARGO) test $(SIMULATE) --test simulation --test races -- --nocapture --test-threads 1
 
 SEEDS ?= 100000
 .PHONY: soak

@@ -64,6 +64,28 @@ pub struct Terms {
     /// Seconds that lie at least between a mail that tells of a charge and its first try; 0: no such mail.
     #[serde(default, skip_serializing_if = "no_notice")]
     pub notice_secs: u32,
+    /// Which charges are told of first.
+    #[serde(default, skip_serializing_if = "NoticeFor::is_every")]
+    pub notice_for: NoticeFor,
+}
+
+/// Which charges a customer is told of before they are tried.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NoticeFor {
+    /// Each, but one to which the customer has just agreed.
+    #[default]
+    Every,
+    /// The one that ends a trial.
+    TrialEnd,
+    /// All but the first.
+    Renewal,
+}
+
+impl NoticeFor {
+    fn is_every(&self) -> bool {
+        *self == Self::Every
+    }
 }
 
 fn no_notice(secs: &u32) -> bool {
@@ -95,7 +117,13 @@ impl Terms {
     #[must_use]
     pub fn needs_notice(&self, index: u32, due_at: Timestamp, sold_at: Timestamp) -> bool {
         let time_enough = due_at.as_second() - sold_at.as_second() >= i64::from(self.notice_secs);
-        self.notice_secs > 0 && (index > 0 || self.trial.is_some() || time_enough)
+        let ends_trial = index == 0 && self.trial.is_some();
+        self.notice_secs > 0
+            && match self.notice_for {
+                NoticeFor::Every => index > 0 || ends_trial || time_enough,
+                NoticeFor::TrialEnd => ends_trial,
+                NoticeFor::Renewal => index > 0,
+            }
     }
 
     /// From when on a charge may be tried whose notice was accepted at `told_at`.

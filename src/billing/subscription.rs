@@ -209,6 +209,7 @@ fn spaced(now: Timestamp, gap_secs: i64, position: usize) -> Timestamp {
 
 #[cfg(test)]
 mod tests {
+    use super::super::plan::NoticeFor;
     use super::*;
     use crate::billing::calendar::Anchor;
 
@@ -225,6 +226,7 @@ mod tests {
             window: Window::default(),
             statement_suffix: None,
             notice_secs: 0,
+            notice_for: NoticeFor::default(),
         }
     }
 
@@ -351,6 +353,10 @@ mod tests {
         assert!(terms.needs_notice(1, soon, sold));
         terms.trial = Some("3 days".parse().unwrap());
         assert!(terms.needs_notice(0, soon, sold), "a trial's end is told of");
+        for (only, told) in [(NoticeFor::TrialEnd, [true, false]), (NoticeFor::Renewal, [false, true])] {
+            terms.notice_for = only;
+            assert_eq!([0, 1].map(|index| terms.needs_notice(index, soon, sold)), told, "{only:?}");
+        }
     }
 
     #[test]

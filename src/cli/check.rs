@@ -7,6 +7,7 @@ use secrecy::ExposeSecret;
 use super::{Exit, Global, setup, show};
 use crate::billing::calendar::Anchor;
 use crate::billing::money::Money;
+use crate::billing::plan::{NoticeFor, Terms};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::store::{Store, without_password};
@@ -75,14 +76,24 @@ fn plans(config: &Config) -> comfy_table::Table {
             anchor,
             terms.trial.map(|trial| trial.to_string()).unwrap_or_else(|| "-".into()),
             terms.installments.map(|count| count.to_string()).unwrap_or_else(|| "until canceled".into()),
-            match terms.notice_secs {
-                0 => "-".into(),
-                secs if secs % 86_400 == 0 => format!("{} days", secs / 86_400),
-                secs => format!("{} hours", secs / 3600),
-            },
+            told_before(terms),
         ]
     });
     show::table(["plan", "name", "price", "interval", "on", "trial", "charges", "told before"], rows)
+}
+
+/// How long before which charges the customer hears of them.
+fn told_before(terms: &Terms) -> String {
+    let time = match terms.notice_secs {
+        0 => return "-".into(),
+        secs if secs % 86_400 == 0 => format!("{} days", secs / 86_400),
+        secs => format!("{} hours", secs / 3600),
+    };
+    match terms.notice_for {
+        NoticeFor::Every => time,
+        NoticeFor::TrialEnd => format!("{time}, trial end"),
+        NoticeFor::Renewal => format!("{time}, renewals"),
+    }
 }
 
 pub(super) async fn migrate(global: &Global) -> Result<Exit> {

@@ -112,7 +112,7 @@ fn print(audit: &Audit, walked: &crate::demo::Walked, dir: &std::path::Path) {
     });
     let header = ["customer", "card", "collected", "by retry", "by link", "given up", "open", "sum"];
     say!("{}", show::table(header, rows));
-    say!("{}", ends(&audit));
+    say!("{}", ends(audit));
     say!("{DAYS} days, {} charges, {} mails, {} links clicked", audit.charges, walked.mails, walked.clicks);
     say!("collected, by our books:     {}", shown(&audit.ours));
     say!("collected, by Stripe's:      {}", shown(&audit.stripes));

@@ -148,10 +148,18 @@ pub(super) async fn customers(global: &Global, command: CustomersCommand) -> Res
             let store = setup::store(&setup::config(global)?).await?;
             let customer = find::customer(&store, &customer).await?;
             let subscriptions = store.list_subscriptions(Some(customer.customer_id()), 0, ROWS).await?;
+            let sharing = store.others_with_card(&customer).await?;
             if global.json {
-                show::json(&serde_json::json!({ "customer": customer, "subscriptions": subscriptions }));
+                show::json(&serde_json::json!({
+                    "customer": customer, "subscriptions": subscriptions, "others_with_this_card": sharing
+                }));
             } else {
                 show_customers(global, &[customer]);
+                if sharing > 0 {
+                    say!(
+                        "The same card is saved by other customers: {sharing}. A household, or somebody who tries cards."
+                    );
+                }
                 subscriptions::show(global, &store, subscriptions).await?;
             }
         }

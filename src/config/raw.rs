@@ -154,12 +154,26 @@ pub struct RawPlan {
     /// notice. Default: 7 days for plans of more than six months, none for others.
     #[serde(default)]
     pub notice_before: Option<String>,
+    /// Which charges: `["trial end"]`, `["renewal"]` (all but the first), or both, which is the default.
+    #[serde(default)]
+    pub notice_for: Option<Vec<RawNotice>>,
     /// After the account's own text on the card statement: at most 10 Latin letters and digits.
     #[serde(default)]
     pub statement_suffix: Option<String>,
     /// What happens after a decline, where it differs from `[dunning]`.
     #[serde(default)]
     pub dunning: RawDunning,
+}
+
+/// What a notice is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+pub enum RawNotice {
+    /// The first charge after a trial.
+    #[serde(rename = "trial end")]
+    TrialEnd,
+    /// Every charge after the first.
+    #[serde(rename = "renewal")]
+    Renewal,
 }
 
 /// `[dunning]`, `[dunning.classes.CLASS]`, `[plans.NAME.dunning]` and `[plans.NAME.dunning.classes.CLASS]`: of each key

@@ -150,6 +150,15 @@ fn a_notice_is_shorter_than_the_period_and_seldom_charges_have_one_unless_they_s
     ] {
         assert_eq!(plan(every, notice).unwrap(), secs, "{every} {notice}");
     }
+    for (keys, message) in [
+        ("notice_for = [\"renewal\"]", "notice_for: say how long before"),
+        ("notice_before = \"7 days\"\nnotice_for = [\"trial end\"]", "notice_for: the plan has no trial"),
+        ("notice_before = \"7 days\"\nnotice_for = []", "notice_for: name \"trial end\""),
+        ("notice_before = \"7 days\"\nnotice_for = [\"price change\"]", "price change"),
+    ] {
+        let error = plan("1 month", keys).unwrap_err().to_string();
+        assert!(error.contains(message), "{keys}: {error}");
+    }
     let error = plan("1 week", "notice_before = \"7 days\"").unwrap_err().to_string();
     assert!(error.contains("plans.p.notice_before: must be shorter"), "{error}");
     assert!(plan("1 month", "notice_before = \"soon\"").is_err());

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::raw::{BrandConfig, Mode, RawConfig, RawGuard, RawLimits, RawMail, RawPlan, RawStripe};
+use super::raw::{BrandConfig, Mode, RawConfig, RawGuard, RawLimits, RawMail, RawNotice, RawPlan, RawStripe};
 use super::{Config, ConfigError, Guard, Limits, MailConfig, StripeConfig, dunning, load};
 use crate::billing::calendar::{Anchor, Interval, Unit, zone};
 use crate::billing::caps::DayCaps;
 use crate::billing::money::Money;
-use crate::billing::plan::{Terms, Window};
+use crate::billing::plan::{NoticeFor, Terms, Window};
 
 /// What to say of hours that are none.
 pub(super) const NOT_A_WINDOW: &str = "write local hours, such as \"09-11\"";
@@ -228,6 +228,21 @@ fn notice(text: Option<&str>, every: Interval) -> Result<u32, String> {
     Ok(secs)
 }
 
+/// Which charges of a plan with (or without) a trial and with a notice of so many seconds are told of.
+fn notice_for(wanted: Option<&[RawNotice]>, trial: bool, secs: u32) -> Result<NoticeFor, &'static str> {
+    let Some(wanted) = wanted else { return Ok(NoticeFor::Every) };
+    match (wanted.contains(&RawNotice::TrialEnd), wanted.contains(&RawNotice::Renewal)) {
+        _ if secs == 0 => Err("say how long before: notice_before"),
+        (true, _) if !trial => Err("the plan has no trial"),
+        (true, true) => Ok(NoticeFor::Every),
+        (true, false) => Ok(NoticeFor::TrialEnd),
+        (false, true) => Ok(NoticeFor::Renewal),
+        (false, false) => {
+            Err("name \"trial end\", \"renewal\" or both; notice_before = \"0 days\" is for none")
+        }
+    }
+}
+
 fn terms(name: &str, plan: &RawPlan, place: &Place<'_>) -> Result<Terms, ConfigError> {
     let key = |field: &str| format!("plans.{name}.{field}");
     let price: Money = plan.price.parse().map_err(|error| place.wrong(&key("price"), error))?;
@@ -240,6 +255,8 @@ fn terms(name: &str, plan: &RawPlan, place: &Place<'_>) -> Result<Terms, ConfigE
     if plan.installments == Some(0) {
         return Err(place.wrong(&key("installments"), "must be at least 1"));
     }
+    let notice_secs = notice(plan.notice_before.as_deref(), every)
+        .map_err(|error| place.wrong(&key("notice_before"), error))?;
     Ok(Terms {
         name: plan.name.clone(),
         price_minor: price.minor(),
@@ -255,8 +272,9 @@ fn terms(name: &str, plan: &RawPlan, place: &Place<'_>) -> Result<Terms, ConfigE
         },
         statement_suffix: suffix(plan.statement_suffix.as_deref())
             .map_err(|error| place.wrong(&key("statement_suffix"), error))?,
-        notice_secs: notice(plan.notice_before.as_deref(), every)
-            .map_err(|error| place.wrong(&key("notice_before"), error))?,
+        notice_secs,
+        notice_for: notice_for(plan.notice_for.as_deref(), plan.trial.is_some(), notice_secs)
+            .map_err(|error| place.wrong(&key("notice_for"), error))?,
     })
 }
 

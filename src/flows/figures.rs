@@ -196,9 +196,7 @@ pub async fn timing(store: &Store, since: Timestamp, progress: impl Fn(u64)) -> 
         for row in &page {
             let class = before.as_ref().filter(|(charge, _)| *charge == row.charge_id);
             figures.count(row, class.map(|(_, class)| class.as_str()));
-            // A payment that failed after days has no class of its own; a try after it is a retry all the same.
-            let failed_late = || (row.state == "processing").then(|| "unknown".to_owned());
-            before = row.class.clone().or_else(failed_late).map(|class| (row.charge_id.clone(), class));
+            before = row.class.clone().map(|class| (row.charge_id.clone(), class));
         }
         progress(figures.tries);
     }

@@ -211,5 +211,6 @@ fn one_off_terms(amount: Money) -> crate::billing::plan::Terms {
         window: crate::billing::plan::Window::default(),
         statement_suffix: None,
         notice_secs: 0,
+        notice_for: crate::billing::plan::NoticeFor::Every,
     }
 }

@@ -192,7 +192,15 @@ impl Store {
     /// [`super::StoreError::Database`].
     pub async fn forget_card(&self, payment_method: &str) -> Result<u64> {
         const FORGET: &str = "UPDATE customer SET payment_method = NULL WHERE payment_method = $1";
-        Ok(on_db!(self, db => sqlx::query(FORGET).bind(payment_method).execute(db).await?.rows_affected()))
+        // As where a subscription is canceled: who claimed a charge before must look again.
+        const BREAK_CLAIMS: &str = "UPDATE charge SET version = version + 1 WHERE state IN ('due', 'past_due') \
+            AND customer_id IN (SELECT id FROM customer WHERE payment_method = $1)";
+        Ok(in_tx!(self, tx => {
+            if !mutant!(CancelRaces) {
+                sqlx::query(BREAK_CLAIMS).bind(payment_method).execute(&mut *tx).await?;
+            }
+            sqlx::query(FORGET).bind(payment_method).execute(tx).await?.rows_affected()
+        }))
     }
 
     /// Stops (or, with `None`, allows again) all machine charges of a customer.
@@ -270,6 +278,17 @@ impl Store {
         );
         let (first, last) = uuid_range(name).unwrap_or_default();
         Ok(on_db!(self, db => sqlx::query_as(FIND).bind(name).bind(&first).bind(&last).fetch_all(db).await?))
+    }
+
+    /// How many other customers have saved the same card number. Reads all customers: for a person who asks about one.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Database`].
+    pub async fn others_with_card(&self, customer: &Customer) -> Result<i64> {
+        const COUNT: &str = "SELECT COUNT(*) FROM customer WHERE card_fingerprint = $1 AND id <> $2";
+        Ok(on_db!(self, db => {
+            sqlx::query_scalar(COUNT).bind(&customer.card_fingerprint).bind(&customer.id).fetch_one(db).await?
+        }))
     }
 
     /// Customers in the order they were added.

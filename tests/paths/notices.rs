@@ -189,6 +189,20 @@ async fn what_was_just_agreed_to_needs_no_notice_and_the_end_of_a_trial_does() {
 }
 
 #[tokio::test]
+async fn a_plan_that_tells_of_one_kind_of_charge_collects_the_others_without_a_mail() {
+    for (told, story) in [
+        ("trial end", ["day 2: mail: notice", "day 10: paid", "day 41: paid"]),
+        ("renewal", ["day 10: paid", "day 33: mail: notice", "day 41: paid"]),
+    ] {
+        let plan = "[plans.one]\nname = \"One\"\nprice = \"9.00 EUR\"\nevery = \"1 month\"\ntrial = \"10 days\"\nnotice_before = \"7 days\"";
+        let scene = Scene::with(&format!("{plan}\nnotice_for = [\"{told}\"]\n")).await;
+        scene.person("ann", "pm_card_visa", "one", DUE).await;
+        scene.until("2026-02-20T00:00:00Z", Duration::from_secs(6 * 3600)).await;
+        assert_eq!(scene.story(), story, "{told}");
+    }
+}
+
+#[tokio::test]
 async fn a_decline_after_a_notice_is_retried_without_another() {
     let (scene, ann) = told().await;
     scene.world.sandbox.script_card(&ann.card, "insufficient_funds, ok").unwrap();

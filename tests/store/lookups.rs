@@ -216,6 +216,25 @@ on_both! {
         assert_eq!((customer.payment_method, customer.hold_why, customer.mail_state.as_str()), (None, None, "dead"));
     }
 
+    async fn a_card_number_that_several_customers_saved_is_counted(db: Db) {
+        add_customers(&db.store, 0..4).await;
+        for (number, fingerprint) in [(0, Some("same")), (1, Some("same")), (2, Some("other")), (3, None)] {
+            let card = Card {
+                payment_method: format!("pm_{number}"),
+                brand: "visa".into(),
+                last4: "4242".into(),
+                exp_month: 1,
+                exp_year: 2031,
+                fingerprint: fingerprint.map(Into::into),
+            };
+            db.store.set_default_card(customer_id(number), &card).await.unwrap();
+        }
+        for (number, others) in [(0, 1), (1, 1), (2, 0), (3, 0)] {
+            let customer = db.store.find_customer(customer_id(number)).await.unwrap().unwrap();
+            assert_eq!(db.store.others_with_card(&customer).await.unwrap(), others, "{number}");
+        }
+    }
+
     async fn runs_and_audit_lines_are_kept_in_order(db: Db) {
         let first = db.store.begin_run("collect", at(0)).await.unwrap();
         db.store.finish_run(first, "{}", None, at(1)).await.unwrap();

@@ -1,9 +1,10 @@
 //! Plan revisions, and periods that become charges once.
 
 use futures::future::join_all;
-use recurd::billing::charge::State;
+use recurd::billing::apply::Step;
+use recurd::billing::charge::{Charge, State};
 use recurd::billing::subscription::SubscriptionState;
-use recurd::store::{Materialized, NewCharge};
+use recurd::store::{Materialized, NewCharge, Settlement};
 
 use crate::*;
 
@@ -37,6 +38,21 @@ on_both! {
         let all = db.store.plan_revisions().await.unwrap();
         let prices: Vec<_> = all.iter().map(|one| (one.plan.as_str(), one.revision, one.terms.price_minor)).collect();
         assert_eq!(prices, [("pro", 1, 2900), ("pro", 2, 3900), ("pro", 3, 2900), ("sofa", 1, 2900)]);
+    }
+
+    async fn a_subscription_without_a_further_period_is_complete_when_everything_is_settled(db: Db) {
+        add_subscriptions(&db.store, 0..2).await;
+        let last = Materialized { next_due_at: None, ..reached(0, 0) };
+        db.store.materialize(&[last, reached(1, 0)], at(1000)).await.unwrap();
+        let state = async || db.store.find_subscription(subscription_id(0)).await.unwrap().unwrap();
+        assert_eq!(db.store.complete_subscriptions(at(1001)).await.unwrap(), 0);
+        assert_eq!(state().await.state, "active", "its last charge is open");
+        let id = subscription_id(0).charge(0);
+        let before = db.store.find_charge(id).await.unwrap().unwrap();
+        let charge = Charge { state: State::Paid { at: at(1500) }, version: 1, ..before.charge.clone() };
+        settle(&db.store, &[Settlement::new(&before, Step { charge, effects: Vec::new() }, at(1500))], 1500).await;
+        assert_eq!(db.store.complete_subscriptions(at(2000)).await.unwrap(), 1, "the other one has a next period");
+        assert_eq!((state().await.state.as_str(), state().await.ended_at), ("completed", Some(1500)));
     }
 
     /// Two replicas with different configurations start together: nobody is sold the other's terms.
@@ -93,16 +109,6 @@ on_both! {
         assert_eq!(one.unwrap() + other.unwrap(), 200);
         assert_eq!(db.number("SELECT COUNT(*) FROM subscription WHERE next_index = 1").await, 200);
         replica.close().await;
-    }
-
-    async fn the_last_installment_completes_a_subscription(db: Db) {
-        add_subscriptions(&db.store, 0..1).await;
-        let last = Materialized { next_due_at: None, ..reached(0, 0) };
-        assert_eq!(db.store.materialize(&[last], at(5000)).await.unwrap(), 1);
-        let row = db.store.find_subscription(subscription_id(0)).await.unwrap().unwrap();
-        assert_eq!(row.subscription_state(), Some(SubscriptionState::Completed));
-        assert_eq!((row.next_due_at, row.ended_at), (None, Some(5000)));
-        assert!(db.store.due_subscriptions(at(i64::from(u32::MAX)), 10).await.unwrap().is_empty());
     }
 
     async fn a_canceled_subscription_gets_no_charge(db: Db) {

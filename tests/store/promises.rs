@@ -25,6 +25,26 @@ on_both! {
         assert_eq!((items[0].customer, items[0].charge), (Some(customer_id(0)), None));
     }
 
+    async fn a_corrected_address_promises_the_newest_lost_mail_of_each_open_charge_anew(db: Db) {
+        one_due_charge(&db).await;
+        let charge = read(&db.store, 0).await.charge;
+        let customer = charge.customer;
+        let about = |step: &str, now| OutboxInsert::about(&charge, step, "payment_failed", at(now));
+        db.store.promise(&[about("ladder-0", 1), about("ladder-2", 2), mail(0, "expires", "card_expiring", 3)]).await.unwrap();
+        for item in claim(&db.store, "me", 9).await {
+            db.store.finish_outbox(&item, "me", &OutboxResult::Failed("no such mailbox".into()), at(9)).await.unwrap();
+        }
+        db.store.mark_address_dead(customer).await.unwrap();
+        assert_eq!(db.store.undelivered(customer).await.unwrap(), 1);
+        assert_eq!(db.store.correct_address(customer, "new@example.com", at(20)).await.unwrap(), 1);
+        assert_eq!(db.store.correct_address(customer, "new@example.com", at(21)).await.unwrap(), 0);
+        let again = claim(&db.store, "me", 20).await;
+        let promised: Vec<_> = again.iter().map(|item| (item.step.as_str(), item.created_at, item.tries)).collect();
+        assert_eq!(promised, [("ladder-2", at(20), 1)]);
+        let known = db.store.find_customer(customer).await.unwrap().unwrap();
+        assert_eq!((known.email.as_str(), known.mail_state.as_str()), ("new@example.com", "ok"));
+    }
+
     async fn a_promise_is_taken_by_one_worker_until_its_lease_ends(db: Db) {
         db.store.promise(&[OutboxInsert::alarm("s".into(), "one", "text".into(), at(5))]).await.unwrap();
         assert!(claim(&db.store, "me", 4).await.is_empty());

@@ -51,6 +51,7 @@ pub(crate) fn terms() -> Terms {
         window: Window::default(),
         statement_suffix: None,
         notice_secs: 0,
+        notice_for: recurd::billing::plan::NoticeFor::default(),
     }
 }
 
