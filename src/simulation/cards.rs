@@ -1,11 +1,13 @@
 //! What comes between: customers who save a card while something is under way, operators with bad timing.
 
-use super::people::{Act, Click};
+use super::people::{Act, Click, command, pick};
 use super::sim::{End, Sim};
 use super::stage;
 use crate::flows::enrol::{self, Person};
+use crate::flows::manage::ChargeCommand;
 use crate::flows::pay_link::Opened;
 use crate::flows::{Ctx, FlowError};
+use crate::sandbox;
 
 const HOUR_MS: i64 = 3_600_000;
 const DAY_MS: i64 = 24 * HOUR_MS;
@@ -58,6 +60,33 @@ impl Sim {
         .await;
     }
 
+    /// Somebody with a page open calls, and pays all the same, just before or after what they asked for is done.
+    pub(super) fn changes_their_mind(&mut self, session: &str, pays_in_ms: i64) {
+        let rng = &mut self.people.rng;
+        if rng.chance(700) {
+            let wait = pays_in_ms - rng.between(-5_000, 2 * 60_000);
+            self.act_in(wait.max(0), Act::Call { session: session.to_owned() });
+        }
+    }
+
+    /// An operator ends the charge that a page is for.
+    pub(super) async fn end_charge_of(&mut self, session: &str) {
+        let charge = stage::with(|stage| {
+            let page = stage.truth.sessions.get(session)?;
+            page.metadata.get("recurd_charge").cloned()
+        });
+        let Some(at) = self.any_replica().filter(|_| charge.is_some()) else { return };
+        let what = *self.people.rng.pick(&[ChargeCommand::Cancel, ChargeCommand::MarkPaid]);
+        self.spawn(at, None, |ctx| {
+            Box::pin(async move {
+                let done = command(&ctx, charge, what).await;
+                stage::note(|| format!("  operator {what:?}: {done:?}"));
+                End::Done
+            })
+        })
+        .await;
+    }
+
     pub(super) async fn enrol(&mut self, number: u32) {
         let Some(at) = self.any_replica() else { return };
         let now_ms = stage::now_ms();
@@ -71,6 +100,30 @@ impl Sim {
             })
         })
         .await;
+    }
+
+    /// Somebody gives money back on Stripe's own pages, or a bank takes it back.
+    pub(super) fn dashboard(&mut self) {
+        let rng = &mut self.people.rng;
+        stage::with(|stage| {
+            let paid: Vec<String> = stage
+                .truth
+                .tries
+                .values()
+                .filter(|one| one.status == "succeeded")
+                .map(|one| one.id.clone())
+                .collect();
+            let Some(charge) = pick(rng, &paid) else { return };
+            if rng.chance(2000) {
+                stage.note(|| format!("  a bank disputes {charge}"));
+                stage.sandbox.dispute(&charge);
+            } else {
+                let request = sandbox::Request::post("/v1/refunds", &[("charge", charge.as_str())]);
+                let outcome = stage.sandbox.handle(&request);
+                stage
+                    .note(|| format!("  refund of {charge}: {:?}", outcome.response().map(|one| one.status)));
+            }
+        });
     }
 }
 

@@ -53,6 +53,8 @@ kinds! {
     RateLimit = "rate-limit", 300;
     /// Stripe cannot be reached for hours.
     Outage = "outage", 6;
+    /// Stripe carries out no payments for hours, just when one is sent; the rest of it works.
+    Payments = "payments-stuck", 150;
     /// No process runs for days or weeks.
     Dark = "nothing-runs", 200;
     /// 429: somebody else holds the object.

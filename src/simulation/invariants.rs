@@ -4,7 +4,8 @@
 
 use super::Violation;
 use super::almanac;
-use super::bank::Bank;
+use super::bank::{Bank, Order};
+use super::keys;
 use super::mirror::{Mirror, Touched, is_finished};
 use super::rows::ChargeRow;
 use super::truth::{Letter, Post, Truth};
@@ -12,10 +13,6 @@ use crate::sandbox::{ChargeRow as Try, PaymentIntentRow};
 
 const HOUR_MS: i64 = 3_600_000;
 const DAY: i64 = 86_400;
-/// Limit: a key is not used later than this after its first use; clocks may differ, and one call may take minutes.
-const KEY_AGE_MS_MAX: i64 = 20 * HOUR_MS + 6 * 60_000;
-/// Limit: POSTs with one key: seven sendings of up to three sends each.
-const POSTS_MAX: u32 = 21;
 /// Limit: sendings of one key, the first among them.
 const SENDINGS_MAX: i64 = 7;
 /// Limit: how long after a change a mail that was already on its way may still leave.
@@ -23,11 +20,11 @@ const ON_ITS_WAY_MS: i64 = 10 * 60_000;
 /// Limit: what was on its way when charging was halted leaves within this time.
 const HALT_MS: i64 = 3 * 60_000;
 /// Limit: who has agreed with the witness need not look again for an hour; clocks may differ.
-/// Limit: the shortest notice in these worlds; clocks may differ by two minutes.
-const NOTICE_MS: i64 = 1000 * (super::world::NOTICE_SECS as i64 - 120);
 const AGREED_MS: i64 = HOUR_MS + 6 * 60_000;
 /// Limit: half of the shortest period in these worlds.
 const GAP_SECS_MIN: u64 = 3 * 86_400;
+/// Limit: the shortest notice in these worlds; clocks may differ by two minutes.
+const NOTICE_MS: i64 = 1000 * (super::world::NOTICE_SECS as i64 - 120);
 /// What machines may try on one card and amount after declines: less than so many within so many seconds.
 const OWN_CEILINGS: [(usize, i64); 3] = [(1, DAY), (3, 7 * DAY), (8, 30 * DAY)];
 /// What the networks publish, for all tries together.
@@ -70,11 +67,12 @@ pub(super) fn check(sight: &Sight, touched: &Touched) -> Result<(), Violation> {
         periods(mirror, id)?;
     }
     for post in &touched.posts {
-        request(post, truth.losses)?;
+        keys::request(sight, post)?;
         halted(sight, post)?;
     }
+    keys::answers(truth, touched, now_ms)?;
     for id in &touched.tries {
-        network(truth, sight.bank, id)?;
+        network(sight, id)?;
     }
     if let Some((key, from, to)) = touched.odd_attempts.first() {
         broken("INV6", format!("attempt {key} was {from} and became {to}"))?;
@@ -86,10 +84,10 @@ pub(super) fn check(sight: &Sight, touched: &Touched) -> Result<(), Violation> {
         broken(
             "INV16",
             format!("attempt {key} began although it was planned for {planned}, now is {}", now_ms / 1000),
+        )?;
+    }
     for (key, promise) in &touched.announced {
         told(truth, key, promise, now_ms)?;
-    }
-        )?;
     }
     spaced(touched)?;
     for (id, period, due_at) in &touched.new_periods {
@@ -163,6 +161,10 @@ fn rows(sight: &Sight, charge: &ChargeRow) -> Result<(), Violation> {
     if is_finished(state) && sight.is_alone && !living_there.is_empty() {
         broken("INV2", format!("charge {id} is {state}, but {living_there:?} may take its money"))?;
     }
+    let taken = truth.succeeded(id).into_iter().find(|one| one.created > truth.lost_ms / 1000);
+    if let Some(taken) = taken.filter(|_| is_finished(state) && state != "paid" && sight.is_alone) {
+        broken("INV2", format!("charge {id} is {state}, and {} took its money", taken.id))?;
+    }
     let allowed = match state {
         "collecting" => open == 1,
         "closing" | "needs_review" => open <= 1,
@@ -180,8 +182,6 @@ fn rows(sight: &Sight, charge: &ChargeRow) -> Result<(), Violation> {
     Ok(())
 }
 
-/// INV8: every period before the next has its charge.
-fn periods(mirror: &Mirror, id: &str) -> Result<(), Violation> {
 /// INV16: a charge that is told of first is tried when the mail has been there for the agreed time.
 fn told(truth: &Truth, key: &str, promise: &str, now_ms: i64) -> Result<(), Violation> {
     let first = truth.letters.iter().find(|one| one.promise == promise);
@@ -192,6 +192,8 @@ fn told(truth: &Truth, key: &str, promise: &str, now_ms: i64) -> Result<(), Viol
     broken("INV16", format!("attempt {key} began, its customer was told at {at:?}, now is {}", now_ms / 1000))
 }
 
+/// INV8: every period before the next has its charge.
+fn periods(mirror: &Mirror, id: &str) -> Result<(), Violation> {
     let Some(subscription) = mirror.subscriptions.get(id) else { return Ok(()) };
     let missing =
         (0..subscription.next_index).find(|index| !mirror.periods.contains_key(&(id.to_owned(), *index)));
@@ -219,38 +221,6 @@ fn spaced(touched: &Touched) -> Result<(), Violation> {
     Ok(())
 }
 
-/// INV3, INV4, INV17: a POST that leaves.
-fn request(post: &Post, losses: u32) -> Result<(), Violation> {
-    if post.differs {
-        broken("INV17", format!("key {} carries other bytes than before", post.key))?;
-    }
-    if !post.moves_money() {
-        return Ok(());
-    }
-    let Some(stored) = &post.stored else {
-        return broken("INV3", format!("{} leaves under key {} that no database has", post.path, post.key));
-    };
-    if stored.body != post.body {
-        broken("INV3", format!("key {} was written down with another body", post.key))?;
-    }
-    if !matches!(stored.state.as_str(), "sending" | "session" | "enrolment") {
-        broken("INV3", format!("key {} leaves while its attempt is {}", post.key, stored.state))?;
-    }
-    // A page that is made twice takes no money by itself: Stripe refuses one that should have expired by then.
-    let takes_money = stored.state == "sending";
-    if takes_money && post.at_ms - post.first_ms > KEY_AGE_MS_MAX {
-        let hours = (post.at_ms - post.first_ms) / HOUR_MS;
-        broken("INV4", format!("key {} leaves {hours} hours after its first use", post.key))?;
-    }
-    if post.poisoned {
-        broken("INV4", format!("key {} leaves again after a 5xx", post.key))?;
-    }
-    if post.times > POSTS_MAX * (1 + losses) {
-        broken("INV4", format!("key {} left {} times", post.key, post.times))?;
-    }
-    Ok(())
-}
-
 /// INV15, INV18: what is halted, or does not know what Stripe knows, sends nothing that takes money.
 fn halted(sight: &Sight, post: &Post) -> Result<(), Violation> {
     if !post.moves_money() {
@@ -272,7 +242,8 @@ fn halted(sight: &Sight, post: &Post) -> Result<(), Violation> {
 }
 
 /// INV11: the card networks' limits, counted by what reached the banks.
-fn network(truth: &Truth, bank: &Bank, id: &str) -> Result<(), Violation> {
+fn network(sight: &Sight, id: &str) -> Result<(), Violation> {
+    let (truth, bank) = (sight.truth, sight.bank);
     let Some(this) = truth.tries.get(id).filter(|one| one.sent_to_network) else { return Ok(()) };
     let Some(charge) = this.metadata.get("recurd_charge") else { return Ok(()) };
     let place = (this.fingerprint.clone(), this.amount, this.currency.clone());
@@ -294,15 +265,23 @@ fn network(truth: &Truth, bank: &Bank, id: &str) -> Result<(), Violation> {
     if this.on_session {
         return Ok(());
     }
-    // A database that was lost took with it what was tried before.
-    let is_known = |other: &&&Try| other.created > truth.lost_ms / 1000;
-    let retry =
-        before.iter().filter(is_known).any(|other| other.metadata.get("recurd_charge") == Some(charge));
+    // A database that was lost took with it what was tried since it was copied.
+    let is_known = |other: &Try| {
+        other.created > truth.lost_ms / 1000 || (sight.is_alone && sight.mirror.tried.contains(&other.id))
+    };
+    let retry = before
+        .iter()
+        .filter(|other| is_known(other))
+        .any(|other| other.metadata.get("recurd_charge") == Some(charge));
     // What was declined after our request had left, we could not know: Stripe may carry it out two days later.
     let left = truth.last_left(charge, this.created);
     for (max, window) in OWN_CEILINGS {
         // A clock may be off by two minutes.
-        let known = before.iter().filter(|other| truth.could_know(other, left));
+        let known = before.iter().filter(|other| {
+            // Of a slow bank's answer only who asks hears, and for days there may be nobody who asks.
+            let is_heard = !truth.was_slow(other) || sight.mirror.tried.contains(&other.id);
+            is_known(other) && is_heard && truth.could_know(other, left)
+        });
         let count = known.filter(|other| other.created > this.created - window + 120).count();
         if retry && count >= max {
             broken("INV11", format!("{id}: tried again after {count} declines within {window} s"))?;
@@ -310,8 +289,11 @@ fn network(truth: &Truth, bank: &Bank, id: &str) -> Result<(), Violation> {
     }
     let orders =
         bank.orders.iter().filter(|order| order.charge == *charge && order.fingerprint == this.fingerprint);
-    // A database that was lost took with it what banks had asked for.
-    for order in orders.filter(|order| order.at < this.created && order.at > truth.lost_ms / 1000) {
+    let is_heard = |order: &Order| {
+        let mut tries = truth.tries_of.get(charge).into_iter().flatten().filter_map(|id| truth.tries.get(id));
+        tries.any(|one| one.created == order.at && is_known(one))
+    };
+    for order in orders.filter(|order| order.at < this.created && is_heard(order)) {
         if order.not_before.is_none_or(|at| this.created < at - 120) {
             broken("INV11", format!("{id}: tried against the network's advice of {}", order.at))?;
         }
@@ -364,8 +346,8 @@ fn events(mirror: &Mirror, truth: &Truth, touched: &Touched) -> Result<(), Viola
 
 /// INV12: a mail that arrived.
 fn letter(mirror: &Mirror, truth: &Truth, letter: &Letter, now_ms: i64) -> Result<(), Violation> {
-    let times = truth.arrivals.get(&letter.id).copied().unwrap_or(0);
-    if times > 2 * (1 + truth.losses) {
+    let (first_ms, times) = truth.arrivals.get(&letter.id).copied().unwrap_or_default();
+    if times > 2 * (1 + truth.losses_since(first_ms)) {
         broken("INV12", format!("mail {} arrived {times} times", letter.id))?;
     }
     if letter.at_ms - letter.written_ms > ON_ITS_WAY_MS {

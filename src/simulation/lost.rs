@@ -109,7 +109,7 @@ impl Sim {
         }
         self.replicas.retain(|one| !one.is_copy);
         // What it did until now, nobody knows.
-        stage::with(|stage| stage.truth.lost_ms = stage.now_ms());
+        self.lost_one();
         copy.store.close().await;
         self.past.push(copy.mirror);
     }

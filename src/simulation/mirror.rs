@@ -250,6 +250,9 @@ impl Mirror {
         }
         if row.state == "unknown" {
             touched.unknown.push(row.charge.clone());
+            if row.poisoned.is_none() && before.as_ref().is_some_and(|one| one.state == "sending") {
+                touched.doubted.push(row.key.clone());
+            }
         }
         if row.state == "declined" {
             touched.declined.push(place);
@@ -262,11 +265,21 @@ impl Mirror {
     }
 
     fn begun(&self, row: &AttemptRow, now_ms: i64, touched: &mut Touched) {
+        let before = self.attempts.get(&(row.charge.clone(), row.number - 1));
+        if let Some(sent_at) = before
+            .filter(|one| one.poisoned.is_some() && one.state == "void")
+            .and_then(|one| one.first_sent_at)
+        {
+            touched.after_5xx.push((row.charge.clone(), row.number, sent_at));
+        }
         let Some(charge) = self.charges.get(&row.charge) else { return };
         if let Some(planned) = self.waited_for.get(&row.charge).filter(|at| **at > now_ms / 1000 + EARLY_SECS)
         {
             touched.too_early.push((row.key.clone(), *planned));
         }
+        let told =
+            self.notices.get(&row.charge).filter(|_| row.number == 1 && !self.ordered.contains(&row.charge));
+        touched.announced.extend(told.map(|promise| (row.key.clone(), promise.clone())));
         let subscription = charge.subscription.as_ref().and_then(|id| self.subscriptions.get(id));
         if let Some(ended) = subscription.filter(|one| one.state == "canceled") {
             touched.begun_after_end.push(format!("{} after subscription {} was canceled", row.key, ended.id));
@@ -277,9 +290,6 @@ impl Mirror {
     }
 
     /// How many charges are in which state.
-        let told =
-            self.notices.get(&row.charge).filter(|_| row.number == 1 && !self.ordered.contains(&row.charge));
-        touched.announced.extend(told.map(|promise| (row.key.clone(), promise.clone())));
     #[must_use]
     pub fn states(&self) -> BTreeMap<String, u64> {
         let mut states = BTreeMap::new();

@@ -30,13 +30,17 @@ impl Sim {
         };
         if let Some(down) = strike(Kind::Crash, 1, 100) {
             self.places.entry(place).or_default().1 += 1;
-            // Mostly it is back in a minute; sometimes nobody looks for a day.
+            // Mostly it is back in a minute; sometimes all are gone, and nobody looks for a day.
             let down_ms = if down > 95 { down * HOUR_MS / 4 } else { down * MINUTE_MS / 10 };
             stage::note(|| {
                 format!("  fault: replica {replica} dies at {place:?}, back in {} s", down_ms / 1000)
             });
-            self.kill(replica);
-            self.restart(replica, now_ms + down_ms).await;
+            if down > 95 {
+                self.all_down(now_ms + down_ms).await;
+            } else {
+                self.kill(replica);
+                self.restart(replica, now_ms + down_ms).await;
+            }
             let hanging = self.main.mirror.charges.values().filter(|one| one.state == "collecting");
             let hanging: Vec<String> = hanging.map(|one| one.id.clone()).collect();
             hanging.into_iter().for_each(|charge| self.worry(charge));
@@ -65,9 +69,13 @@ impl Sim {
         let days = stage::with(|stage| stage.faults.strike(Kind::Dark).map(|rng| rng.between(1, 35)));
         let Some(days) = days else { return };
         stage::note(|| format!("  fault: nothing runs for {days} days"));
+        self.all_down(stage::now_ms() + days * 24 * HOUR_MS).await;
+    }
+
+    async fn all_down(&mut self, until_ms: i64) {
         for replica in 0..self.replicas.len() {
             self.kill(replica);
-            self.restart(replica, stage::now_ms() + days * 24 * HOUR_MS).await;
+            self.restart(replica, until_ms).await;
         }
     }
 

@@ -17,6 +17,7 @@ pub mod ending;
 pub mod faults;
 pub mod invariants;
 mod judge;
+mod keys;
 pub mod lost;
 pub mod mirror;
 pub mod mishaps;

@@ -26,6 +26,8 @@ pub(super) enum Act {
     Confirm { session: String },
     /// Lets Stripe's page bring them back.
     Return { session: String },
+    /// Calls because of the page they have open, and an operator ends the charge.
+    Call { session: String },
     /// An operator looks at a random thing.
     Operate,
     /// A new customer is enrolled.
@@ -156,14 +158,15 @@ impl Sim {
             | Act::Fork { .. }
             | Act::Enrol { .. }
                 if self.people.is_quiet => {}
+            Act::Call { session } => self.end_charge_of(&session).await,
             Act::Operate => self.operate().await,
             Act::Review => self.review().await,
             Act::NewCard { charge } => self.new_card(&charge).await,
             Act::BackUp => {
+                self.look_at_cards().await;
                 self.go_dark().await;
                 self.back_up().await;
             }
-                self.look_at_cards().await;
             Act::Dashboard => self.dashboard(),
             Act::Restore { file, stays } => self.restore(file, stays).await,
             Act::Fork { file } => self.fork(file).await,
@@ -198,6 +201,7 @@ impl Sim {
                     7 | 8 => self.people.rng.between(50 * MINUTE_MS, 62 * MINUTE_MS),
                     _ => self.people.rng.between(0, 3000),
                 };
+                self.changes_their_mind(&session, wait);
                 self.act_in(wait, Act::Pay { session, tries: 0 });
             }
             Some(Opened::Busy) | None if click.patience > 0 => {
@@ -334,32 +338,9 @@ impl Sim {
         })
         .await;
     }
-
-    fn dashboard(&mut self) {
-        let rng = &mut self.people.rng;
-        stage::with(|stage| {
-            let paid: Vec<String> = stage
-                .truth
-                .tries
-                .values()
-                .filter(|one| one.status == "succeeded")
-                .map(|one| one.id.clone())
-                .collect();
-            let Some(charge) = pick(rng, &paid) else { return };
-            if rng.chance(2000) {
-                stage.note(|| format!("  a bank disputes {charge}"));
-                stage.sandbox.dispute(&charge);
-            } else {
-                let request = sandbox::Request::post("/v1/refunds", &[("charge", charge.as_str())]);
-                let outcome = stage.sandbox.handle(&request);
-                stage
-                    .note(|| format!("  refund of {charge}: {:?}", outcome.response().map(|one| one.status)));
-            }
-        });
-    }
 }
 
-fn pick<T: Clone>(rng: &mut Rng, of: &[T]) -> Option<T> {
+pub(super) fn pick<T: Clone>(rng: &mut Rng, of: &[T]) -> Option<T> {
     (!of.is_empty()).then(|| rng.pick(of).clone())
 }
 
@@ -389,7 +370,7 @@ async fn resume(ctx: &Ctx, subscription: &str) -> Result<(), FlowError> {
     manage::resume(ctx, id, "operator").await
 }
 
-async fn command(ctx: &Ctx, charge: Option<String>, what: ChargeCommand) -> Result<(), FlowError> {
+pub(super) async fn command(ctx: &Ctx, charge: Option<String>, what: ChargeCommand) -> Result<(), FlowError> {
     let Some(id) = charge.and_then(|id| id.parse().ok()) else { return Ok(()) };
     manage::command(ctx, id, what, "operator", "as decided").await.map(|_| ())
 }

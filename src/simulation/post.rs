@@ -129,7 +129,7 @@ impl Sim {
             let acts = self.people.read(&letter);
             stage::with(|stage| {
                 stage.note(|| format!("  mail {} to {}: {}", letter.id, letter.to, mail.subject.as_str()));
-                *stage.truth.arrivals.entry(letter.id.clone()).or_default() += 1;
+                stage.truth.arrivals.entry(letter.id.clone()).or_insert((now_ms, 0)).1 += 1;
                 stage.touched.letters.push(stage.truth.letters.len());
                 stage.truth.letters.push(letter);
             });

@@ -14,6 +14,9 @@ use crate::sandbox::{self, Sandbox};
 use crate::store::journal::StoredRequest;
 use crate::stripe::Request;
 
+/// What is not carried out while everything else is.
+const PAYMENTS: &str = "POST /v1/payment_intents";
+
 /// See the module.
 pub struct Stage {
     /// The true clock, Unix milliseconds; Stripe's clock is the same.
@@ -22,7 +25,8 @@ pub struct Stage {
     pub sandbox: Sandbox,
     /// What goes wrong.
     pub faults: Faults,
-    /// What requests meet for a while: until when, Unix milliseconds, which kind of fault, and how their paths begin.
+    /// What requests meet for a while: until when, Unix milliseconds, which kind of fault, and how their paths
+    /// begin, after "POST " if others are spared.
     pub spell: (i64, Kind, &'static str),
     /// Until when the mail server takes nothing, Unix milliseconds.
     pub mail_down_until_ms: i64,
@@ -79,7 +83,7 @@ impl Stage {
             hand,
             sandbox,
             faults: Faults::new(options.seed, options.disabled.clone(), options.suppressed.clone()),
-            spell: (0, Kind::Outage, ""),
+            spell: (0, Kind::Outage, "/"),
             mail_down_until_ms: 0,
             rng: Rng::new(options.seed, "wire"),
             truth: Truth::default(),
@@ -124,13 +128,20 @@ impl Stage {
         let now_ms = self.now_ms();
         let outage = |rng: &mut Rng| {
             let hours = if rng.chance(3000) { rng.between(14, 40) } else { rng.between(1, 14) };
-            (hours, *rng.pick(&["", "/v1/payment_intents"]))
+            (hours, *rng.pick(&["/", "/v1/payment_intents"]))
         };
         if let Some((hours, paths)) = self.faults.strike(Kind::Outage).map(outage) {
             self.note(|| format!("  fault: Stripe does not answer to {paths}* for {hours} hours"));
             self.spell = (now_ms + hours * 3_600_000, Kind::Outage, paths);
         }
-        if now_ms < self.spell.0 && !self.faults.is_quiet && request.path.starts_with(self.spell.2) {
+        if request.method == http::Method::POST
+            && request.path.starts_with("/v1/payment_intents")
+            && let Some(hours) = self.faults.strike(Kind::Payments).map(|rng| rng.between(1, 40))
+        {
+            self.note(|| format!("  fault: Stripe carries out no payments for {hours} hours"));
+            self.spell = (now_ms + hours * 3_600_000, Kind::Outage, PAYMENTS);
+        }
+        if now_ms < self.spell.0 && !self.faults.is_quiet && self.is_under_spell(request) {
             return Some(self.in_spell(request));
         }
         let kind = |faults: &mut Faults, kind, words: fn(&mut Rng) -> String| faults.strike(kind).map(words);
@@ -155,13 +166,21 @@ impl Stage {
             })
             .or_else(|| kind(faults, Kind::LockTimeout, |_| "lock-timeout".into()));
         if found.as_ref().is_some_and(|fault| fault.starts_with("429")) && self.rng.chance(4000) {
-            self.spell = (now_ms + self.rng.between(1_000, 300_000), Kind::RateLimit, "");
+            self.spell = (now_ms + self.rng.between(1_000, 300_000), Kind::RateLimit, "/");
         }
         if let Some(fault) = &found {
             let line = format!("  fault: {fault} on {} {}", request.method, request.path);
             self.note(|| line);
         }
         found
+    }
+
+    fn is_under_spell(&self, request: &Request) -> bool {
+        let (is_post, paths) = match self.spell.2.strip_prefix("POST ") {
+            Some(paths) => (request.method == http::Method::POST, paths),
+            None => (true, self.spell.2),
+        };
+        is_post && request.path.starts_with(paths)
     }
 
     fn is_fresh(&self, request: &Request) -> bool {
@@ -189,13 +208,15 @@ impl Stage {
         customer["metadata"]["recurd_nonce"].as_str().map(str::to_owned)
     }
 
-    /// Remembers a POST that leaves now.
-    pub fn post(&mut self, request: &Request, stored: Option<StoredRequest>, sender: Sender) {
-        let Some(key) = request.idempotency_key() else { return };
+    /// Remembers a POST that leaves now: the how many-th use of its key it is.
+    pub fn post(&mut self, request: &Request, stored: Option<StoredRequest>, sender: Sender) -> u32 {
+        let Some(key) = request.idempotency_key() else { return 0 };
         let body =
             request.body.as_ref().map_or_else(String::new, |body| String::from_utf8_lossy(body).into_owned());
         let post = self.truth.post(self.now_ms(), key, &request.path, &body, stored, sender);
+        let times = post.times;
         self.touched.posts.push(post);
+        times
     }
 }
 

@@ -7,6 +7,8 @@ use crate::store::journal::StoredRequest;
 
 /// Limit: a payment that is processing is asked after within this time.
 const POLLED_SECS: i64 = 7 * 3600;
+/// Limit: clocks differ by less.
+const SKEW_MS: i64 = 120_000;
 
 /// A POST that left.
 #[derive(Clone, Debug)]
@@ -86,6 +88,32 @@ impl Letter {
     }
 }
 
+/// What a key was used for.
+#[derive(Clone, Debug)]
+pub struct Uses {
+    /// When first, Unix milliseconds.
+    pub first_ms: i64,
+    /// When last, Unix milliseconds.
+    pub last_ms: i64,
+    /// How often.
+    pub times: u32,
+    /// With which path first.
+    pub path: String,
+    /// With which body first.
+    pub body: String,
+    /// To its last use came an answer that says what happened.
+    pub answered: bool,
+    /// When somebody heard that Stripe keeps a 500 under it, Unix milliseconds, and to the how many-th use.
+    pub failed: Option<(i64, u32)>,
+}
+
+impl Uses {
+    fn new(at_ms: i64, path: &str, body: &str) -> Self {
+        let (path, body) = (path.to_owned(), body.to_owned());
+        Self { first_ms: at_ms, last_ms: at_ms, times: 0, path, body, answered: false, failed: None }
+    }
+}
+
 /// Everything outside of the database.
 #[derive(Debug, Default)]
 pub struct Truth {
@@ -103,20 +131,21 @@ pub struct Truth {
     pub failed_at: BTreeMap<String, i64>,
     /// Ids of the tries by fingerprint and amount, oldest first.
     pub tries_on: BTreeMap<(String, i64, String), Vec<String>>,
-    /// POSTs by key: when first, with which path and body, how often.
-    pub keys: BTreeMap<String, (i64, String, String, u32)>,
+    /// POSTs by key.
+    pub keys: BTreeMap<String, Uses>,
     /// When POSTs with a charge of ours in their key left, Unix seconds, oldest first.
     pub left: BTreeMap<String, Vec<i64>>,
     /// Events that Stripe signed.
     pub signed: BTreeSet<String>,
     /// Mails that arrived.
     pub letters: Vec<Letter>,
-    /// How often each Message-ID arrived.
-    pub arrivals: BTreeMap<String, u32>,
-    /// When a database was last lost, or got a copy, Unix milliseconds: what was sent before, nobody need remember.
+    /// When each Message-ID arrived first, Unix milliseconds, and how often it did.
+    pub arrivals: BTreeMap<String, (i64, u32)>,
+    /// When a database was last lost, got a copy, or the copy ended, Unix milliseconds: what one did before, another need
+    /// not know.
     pub lost_ms: i64,
-    /// How often that was.
-    pub losses: u32,
+    /// All instants of that kind.
+    pub losses: Vec<i64>,
 }
 
 /// What a look at Stripe found changed.
@@ -177,26 +206,50 @@ impl Truth {
         if let Some(charge) = key.split(':').nth(2) {
             self.left.entry(charge.to_owned()).or_default().push(at_ms / 1000);
         }
-        // A database that was restored begins anew with what Stripe does not have.
-        let lost_ms = self.lost_ms;
-        if self.keys.get(key).is_some_and(|known| known.0 < lost_ms) {
+        if self.keys.get(key).is_some_and(|known| self.is_forgotten(known, stored.as_ref())) {
             self.keys.remove(key);
         }
-        let known = self.keys.entry(key.to_owned()).or_insert((at_ms, path.to_owned(), body.to_owned(), 0));
-        known.3 += 1;
-        let differs = known.1 != path || known.2 != body;
+        let known = self.keys.entry(key.to_owned()).or_insert_with(|| Uses::new(at_ms, path, body));
+        (known.times, known.last_ms, known.answered) = (known.times + 1, at_ms, false);
+        let differs = known.path != path || known.body != body;
+        let (first_ms, times) = (known.first_ms, known.times);
         Post {
             at_ms,
             key: key.to_owned(),
             path: path.to_owned(),
             body: body.to_owned(),
-            first_ms: known.0,
-            times: known.3,
+            first_ms,
+            times,
             differs,
             poisoned: stored.as_ref().is_some_and(|one| one.poisoned_at.is_some()),
             stored,
             sender,
         }
+    }
+
+    /// Whether the database that sends now was restored to before the first use of a key, and begins anew with what Stripe
+    /// does not have.
+    fn is_forgotten(&self, known: &Uses, stored: Option<&StoredRequest>) -> bool {
+        let remembered = stored.and_then(|one| one.first_sent_at).map(|at| at * 1000);
+        known.first_ms < self.lost_ms && remembered.is_none_or(|at| at > known.first_ms + SKEW_MS)
+    }
+
+    /// An answer came to whoever sent a POST.
+    pub fn answered(&mut self, key: &str, times: u32, status: u16, now_ms: i64) {
+        let Some(known) = self.keys.get_mut(key).filter(|known| known.times == times) else { return };
+        known.failed = (status == 500).then_some((now_ms, times));
+        known.answered = match status {
+            409 | 424 | 500.. => false,
+            // That this one was not carried out says nothing of those before it.
+            429 => times == 1,
+            _ => true,
+        };
+    }
+
+    /// How often a database was lost, or got a copy, since an instant.
+    #[must_use]
+    pub fn losses_since(&self, ms: i64) -> u32 {
+        u32::try_from(self.losses.iter().filter(|at| **at >= ms).count()).unwrap_or(u32::MAX)
     }
 
     /// When we last sent something for a charge, until an instant: what Stripe carries out later, it carries out on its own.
@@ -206,9 +259,16 @@ impl Truth {
         left.copied().take_while(|at| *at <= until).last().unwrap_or(until)
     }
 
-    /// A database is lost, or gets a copy.
+    /// A database is lost, gets a copy, or loses it again.
     pub fn lose(&mut self, now_ms: i64) {
-        (self.lost_ms, self.losses) = (now_ms, self.losses + 1);
+        self.lost_ms = now_ms;
+        self.losses.push(now_ms);
+    }
+
+    /// Whether a decline came later than its try.
+    #[must_use]
+    pub fn was_slow(&self, declined: &ChargeRow) -> bool {
+        self.failed_at.get(&declined.id).is_some_and(|at| *at > declined.created)
     }
 
     /// Whether we could know of a decline at an instant. A bank that was slow is asked for its answer every six hours.
@@ -216,12 +276,12 @@ impl Truth {
     pub fn could_know(&self, declined: &ChargeRow, at: i64) -> bool {
         let failed_at = self.failed_at.get(&declined.id).copied().unwrap_or(declined.created);
         let heard_at = if failed_at > declined.created { failed_at + POLLED_SECS } else { failed_at };
-        declined.created > self.lost_ms / 1000 && heard_at <= at
+        heard_at <= at
     }
 
     /// The first use of a key was none after all.
     pub fn unused(&mut self, key: &str) {
-        if self.keys.get(key).is_some_and(|known| known.3 == 1) {
+        if self.keys.get(key).is_some_and(|known| known.times == 1) {
             self.keys.remove(key);
         }
     }
@@ -231,6 +291,16 @@ impl Truth {
     pub fn succeeded(&self, charge: &str) -> Vec<&PaymentIntentRow> {
         let ids = self.of_charge.get(charge).into_iter().flatten();
         ids.filter_map(|id| self.intents.get(id)).filter(|one| one.status == "succeeded").collect()
+    }
+
+    /// Whether Stripe made or tried something for a charge at or after an instant, Unix seconds, or a PaymentIntent of it died.
+    #[must_use]
+    pub fn happened_since(&self, charge: &str, since: i64) -> bool {
+        let objects = self.of_charge.get(charge).into_iter().flatten();
+        let intents = objects.filter_map(|id| self.intents.get(id));
+        let tries = self.tries_of.get(charge).into_iter().flatten().filter_map(|id| self.tries.get(id));
+        intents.into_iter().any(|one| one.created >= since || one.status == "canceled")
+            || tries.into_iter().any(|one| one.created >= since)
     }
 
     /// Objects of a charge that may still take its money.
@@ -243,7 +313,9 @@ impl Truth {
     /// Whether a PaymentIntent was declined before a database was lost: nobody who lives knows it, and nobody confirms it.
     #[must_use]
     pub fn is_left_behind(&self, id: &str) -> bool {
-        self.losses > 0 && self.intents.get(id).is_some_and(|one| one.status == "requires_payment_method")
+        self.intents
+            .get(id)
+            .is_some_and(|one| one.created <= self.lost_ms / 1000 && one.status == "requires_payment_method")
     }
 
     fn lives(&self, id: &str) -> bool {

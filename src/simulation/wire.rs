@@ -39,8 +39,9 @@ impl Transport for Wire {
             return Err(TransportError::NotSent("too late".into()));
         }
         let fault = stage::with(|stage| stage.fault_of(&request));
+        let mut times = 0;
         if request.method == Method::POST && fault.as_deref() != Some("not-sent") {
-            self.remember(&request).await;
+            times = self.remember(&request).await;
         }
         let outcome = stage::with(|stage| {
             let outcome = stage.sandbox.handle(&to_sandbox(&request, fault.as_deref()));
@@ -61,16 +62,20 @@ impl Transport for Wire {
         if late_ms > TIMEOUT_MS || is_lost {
             return Err(TransportError::NoAnswer("timeout".into()));
         }
+        if let (Answer::Response(answer), Some(key)) = (&outcome.answer, request.idempotency_key()) {
+            stage::with(|stage| stage.truth.answered(key, times, answer.status, stage.now_ms()));
+        }
         arrived(outcome)
     }
 }
 
 impl Wire {
-    async fn remember(&self, request: &Request) {
+    /// The how many-th use of its key it is.
+    async fn remember(&self, request: &Request) -> u32 {
         let key = request.idempotency_key().unwrap_or_default();
         let stored = self.store.request_of_key(key).await.ok().flatten();
         let sender = Sender { is_copy: self.is_copy, booted_ms: self.booted_ms };
-        stage::with(|stage| stage.post(request, stored, sender));
+        stage::with(|stage| stage.post(request, stored, sender))
     }
 }
 

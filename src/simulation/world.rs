@@ -172,8 +172,6 @@ pub fn config(rng: &mut Rng) -> Result<Config> {
     config.plans.insert("weekly".to_owned(), weekly);
     let pausing = Ladders { ladder: quick(Finally::Pause), classes: BTreeMap::new() };
     config.dunning.plans.insert("weekly".to_owned(), pausing);
-    let ten = Interval { count: 10, unit: Unit::Day };
-    let ask = crate::billing::plan::Terms {
     let two_weeks = Interval { count: 2, unit: Unit::Week };
     let told = crate::billing::plan::Terms {
         every: two_weeks,
@@ -182,6 +180,8 @@ pub fn config(rng: &mut Rng) -> Result<Config> {
         ..basic.clone()
     };
     config.plans.insert("told".to_owned(), told);
+    let ten = Interval { count: 10, unit: Unit::Day };
+    let ask = crate::billing::plan::Terms {
         every: ten,
         catch_up: CatchUp::Ask,
         price_minor: 1100,
@@ -255,9 +255,9 @@ pub async fn populate(ctx: &Ctx, rng: &mut Rng, start: Timestamp) -> Result<()> 
             id: card.clone(),
             customer: customer.clone(),
             token: Some(token.into()),
+            expires: rng.chance(2500).then(|| soon(start, rng)),
             ..SeedCard::default()
         };
-            expires: rng.chance(2500).then(|| soon(start, rng)),
         stage::with(|stage| {
             stage
                 .sandbox
@@ -286,8 +286,6 @@ pub async fn populate(ctx: &Ctx, rng: &mut Rng, start: Timestamp) -> Result<()> 
     Ok(())
 }
 
-/// When the world of a seed begins: some time in 2026, so that clock changes and short months come by.
-#[must_use]
 /// A month and year within the next ones.
 fn soon(start: Timestamp, rng: &mut Rng) -> (i64, i64) {
     let later = start + jiff::SignedDuration::from_hours(24 * rng.between(10, 110));
@@ -295,6 +293,8 @@ fn soon(start: Timestamp, rng: &mut Rng) -> (i64, i64) {
     (date.month().into(), date.year().into())
 }
 
+/// When the world of a seed begins: some time in 2026, so that clock changes and short months come by.
+#[must_use]
 pub fn beginning(rng: &mut Rng) -> Timestamp {
     let day = Duration::from_secs(86_400 * u64::try_from(rng.between(0, 330)).unwrap_or(0));
     let first = Timestamp::from_second(1_767_571_200).unwrap_or_default();
