@@ -197,7 +197,8 @@ async fn paid_again(ctx: &Ctx, found: &Claimed, intent: &PaymentIntent) -> Resul
     if known {
         return Ok(Applied::Yes);
     }
-    let intents = ctx.stripe.list_payment_intents(&found.stripe_customer, look_since(found)).await?;
+    let intents =
+        ctx.stripe.list_payment_intents(&found.stripe_customer, look_since(ctx, found).await).await?;
     let took = |one: &&PaymentIntent| {
         is_ours(found, ctx.instance, one) && one.status == PaymentIntentStatus::Succeeded
     };

@@ -126,7 +126,7 @@ async fn find(ctx: &Ctx, claimed: &Claimed, attempt: Attempt) -> Result<Option<E
         let intent = ctx.stripe.retrieve_payment_intent(id).await?.value;
         return Ok(event_of_intent(claimed, ctx.instance, &intent, known.as_deref(), now));
     }
-    let since = look_since(claimed);
+    let since = look_since(ctx, claimed).await;
     let intents = ctx.stripe.list_payment_intents(&claimed.stripe_customer, since).await?;
     Ok(intents
         .iter()
@@ -146,7 +146,7 @@ pub(super) async fn find_unnamed(
     claimed: &Claimed,
     collector: &Collector,
 ) -> Result<Option<Event>> {
-    let since = look_since(claimed);
+    let since = look_since(ctx, claimed).await;
     let now = ctx.now();
     match collector.kind {
         CollectorKind::PaymentIntent => {
