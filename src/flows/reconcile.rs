@@ -13,6 +13,7 @@ use crate::billing::subscription::SubscriptionState;
 use crate::billing::unknown::{Inquiry, inquiry};
 use crate::store::{AttemptRow, Claimed};
 use crate::stripe::Error;
+use crate::stripe::payment_intents::PaymentIntent;
 
 /// Reconciles at most `limit` charges, one after another: there are few.
 ///
@@ -120,22 +121,33 @@ async fn ask(ctx: &Ctx, claimed: &Claimed, attempt: Attempt, report: &mut Report
 
 async fn find(ctx: &Ctx, claimed: &Claimed, attempt: Attempt) -> Result<Option<Event>, Error> {
     let now = ctx.now();
-    let known = known_stripe_charge(ctx, claimed).await;
     let id = claimed.charge.collector.as_ref().and_then(|collector| collector.stripe_id.as_deref());
     if let (Operation::Confirm, Some(id)) = (attempt.operation, id) {
         let intent = ctx.stripe.retrieve_payment_intent(id).await?.value;
+        let known = known_decline(ctx, claimed, &intent).await;
         return Ok(event_of_intent(claimed, ctx.instance, &intent, known.as_deref(), now));
     }
     let since = look_since(ctx, claimed).await;
     let intents = ctx.stripe.list_payment_intents(&claimed.stripe_customer, since).await?;
-    Ok(intents
-        .iter()
-        .filter(|intent| is_ours(claimed, ctx.instance, intent))
-        .find_map(|intent| event_of_intent(claimed, ctx.instance, intent, known.as_deref(), now)))
+    for intent in intents.iter().filter(|intent| is_ours(claimed, ctx.instance, intent)) {
+        let known = known_decline(ctx, claimed, intent).await;
+        let event = event_of_intent(claimed, ctx.instance, intent, known.as_deref(), now);
+        if event.is_some() {
+            return Ok(event);
+        }
+    }
+    Ok(None)
 }
 
-/// Stripe's charge of the last declined attempt: the same one again is not a new decline.
-async fn known_stripe_charge(ctx: &Ctx, claimed: &Claimed) -> Option<String> {
+/// Stripe's charge whose decline is on record: the same one again is not a new decline. What a slow bank declined has no attempt
+/// to be on record with, and is known by what counts for the card networks.
+pub(super) async fn known_decline(ctx: &Ctx, claimed: &Claimed, intent: &PaymentIntent) -> Option<String> {
+    let latest = intent.latest_charge.as_ref().map(|one| one.id().to_owned());
+    if let Some(id) = latest
+        && ctx.store.is_counted(&id).await.ok()?
+    {
+        return Some(id);
+    }
     let attempts = ctx.store.attempts(claimed.charge.id).await.ok()?;
     attempts.into_iter().rev().find_map(|attempt: AttemptRow| attempt.stripe_charge)
 }
@@ -202,7 +214,7 @@ async fn pending(ctx: &Ctx, claimed: &Claimed, report: &mut Report) -> Result<()
     let event = match (&collector.kind, &collector.stripe_id) {
         (CollectorKind::PaymentIntent, Some(id)) => {
             let intent = ctx.stripe.retrieve_payment_intent(id).await?.value;
-            let known = known_stripe_charge(ctx, claimed).await;
+            let known = known_decline(ctx, claimed, &intent).await;
             event_of_intent(claimed, ctx.instance, &intent, known.as_deref(), ctx.now())
         }
         (CollectorKind::CheckoutSession, Some(id)) => {
