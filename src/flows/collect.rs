@@ -434,7 +434,7 @@ async fn adopt(ctx: &Ctx, claimed: Claimed, event: &Event, report: &mut Report) 
 
 /// What Stripe has of this charge that the database does not know.
 async fn find_forgotten(ctx: &Ctx, claimed: &Claimed) -> Result<Option<Event>, Error> {
-    let since = look_since(claimed);
+    let since = look_since(ctx, claimed).await;
     let number = next_number(&claimed.charge);
     let now = ctx.now();
     let intents = ctx.stripe.list_payment_intents(&claimed.stripe_customer, since).await?;
@@ -484,9 +484,17 @@ async fn expire_stranger(ctx: &Ctx, session: &str) -> Result<(), Error> {
     ctx.stripe.expire_checkout_session(session, &key).await.map(|_| ())
 }
 
-/// Objects of a charge are never older than this. It may be collected long before it is due, at a person's word.
-pub(super) fn look_since(claimed: &Claimed) -> Timestamp {
-    let first = claimed.charge.due_at.min(claimed.created_at);
+/// Objects of a charge are never older than this. It may be collected as soon as it is made, at a person's word: long before it
+/// is due, and, by a database that was lost, before the one that was restored made it again.
+pub(super) async fn look_since(ctx: &Ctx, claimed: &Claimed) -> Timestamp {
+    let ahead_secs = match ctx.terms(&claimed.plan, claimed.revision).await {
+        Ok(terms) => terms.ahead_secs(),
+        // Who cannot read how early it is made looks far enough.
+        Err(_) => 366 * 86_400,
+    };
+    let ahead = Duration::from_secs(ahead_secs.unsigned_abs());
+    let made_at = claimed.charge.due_at.checked_sub(ahead).unwrap_or(Timestamp::UNIX_EPOCH);
+    let first = made_at.min(claimed.created_at);
     first.checked_sub(Duration::from_secs(2 * 86_400)).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use super::answers::{CHARGE, ENROLMENT, INSTANCE, event_of_intent, is_of_page};
 use super::enrol::Completed;
+use super::reconcile::known_decline;
 use super::settle::{Trace, settle_one};
 use super::tries::{self, event_of_page};
 use super::{Ctx, Report, Result, reversals};
@@ -161,8 +162,7 @@ async fn payment_intent(ctx: &Ctx, id: &str, report: &mut Report) -> Result<Appl
     if matches!(found.charge.state, State::Paid { .. }) {
         return paid_again(ctx, &found, &intent).await;
     }
-    let attempts = ctx.store.attempts(charge).await?;
-    let known = attempts.into_iter().rev().find_map(|attempt| attempt.stripe_charge);
+    let known = known_decline(ctx, &found, &intent).await?;
     let news = event_of_intent(&found, ctx.instance, &intent, known.as_deref(), ctx.now());
     if !news.is_some_and(|event| matters(&event, &found.charge.state)) {
         return Ok(Applied::Yes);

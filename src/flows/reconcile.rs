@@ -6,13 +6,14 @@ use super::collect::{look_since, resend, settle_answer};
 use super::recover::tell_cancellations;
 use super::settle::{Trace, commit, next_try, settle_one};
 use super::tries::event_of_page;
-use super::{ASK_AGAIN, Ctx, Report, Result};
+use super::{ASK_AGAIN, Ctx, FlowError, Report, Result};
 use crate::billing::apply::{Event, Outcome};
 use crate::billing::charge::{Attempt, Collector, CollectorKind, End, Operation, Phase, Sent, State, Work};
 use crate::billing::subscription::SubscriptionState;
 use crate::billing::unknown::{Inquiry, inquiry};
-use crate::store::{AttemptRow, Claimed};
-use crate::stripe::Error;
+use crate::store::Claimed;
+use crate::stripe::Expandable;
+use crate::stripe::payment_intents::PaymentIntent;
 
 /// Reconciles at most `limit` charges, one after another: there are few.
 ///
@@ -106,6 +107,7 @@ async fn may_try(ctx: &Ctx, claimed: &Claimed) -> Result<bool> {
 async fn ask(ctx: &Ctx, claimed: &Claimed, attempt: Attempt, report: &mut Report) -> Result<()> {
     let event = match find(ctx, claimed, attempt).await {
         Ok(event) => event,
+        Err(error @ FlowError::Store(_)) => return Err(error),
         Err(error) => {
             report.count("not_asked");
             tracing::warn!(charge.id = %claimed.charge.id, "Charge {} stays unknown: {error}", claimed.charge.id);
@@ -118,26 +120,40 @@ async fn ask(ctx: &Ctx, claimed: &Claimed, attempt: Attempt, report: &mut Report
     Ok(())
 }
 
-async fn find(ctx: &Ctx, claimed: &Claimed, attempt: Attempt) -> Result<Option<Event>, Error> {
+async fn find(ctx: &Ctx, claimed: &Claimed, attempt: Attempt) -> Result<Option<Event>> {
     let now = ctx.now();
-    let known = known_stripe_charge(ctx, claimed).await;
     let id = claimed.charge.collector.as_ref().and_then(|collector| collector.stripe_id.as_deref());
     if let (Operation::Confirm, Some(id)) = (attempt.operation, id) {
         let intent = ctx.stripe.retrieve_payment_intent(id).await?.value;
+        let known = known_decline(ctx, claimed, &intent).await?;
         return Ok(event_of_intent(claimed, ctx.instance, &intent, known.as_deref(), now));
     }
-    let since = look_since(claimed);
+    let since = look_since(ctx, claimed).await;
     let intents = ctx.stripe.list_payment_intents(&claimed.stripe_customer, since).await?;
-    Ok(intents
-        .iter()
-        .filter(|intent| is_ours(claimed, ctx.instance, intent))
-        .find_map(|intent| event_of_intent(claimed, ctx.instance, intent, known.as_deref(), now)))
+    for intent in intents.iter().filter(|intent| is_ours(claimed, ctx.instance, intent)) {
+        let known = known_decline(ctx, claimed, intent).await?;
+        let event = event_of_intent(claimed, ctx.instance, intent, known.as_deref(), now);
+        if event.is_some() {
+            return Ok(event);
+        }
+    }
+    Ok(None)
 }
 
-/// Stripe's charge of the last declined attempt: the same one again is not a new decline.
-async fn known_stripe_charge(ctx: &Ctx, claimed: &Claimed) -> Option<String> {
-    let attempts = ctx.store.attempts(claimed.charge.id).await.ok()?;
-    attempts.into_iter().rev().find_map(|attempt: AttemptRow| attempt.stripe_charge)
+/// Stripe's charge whose decline is on record: the same one again is not a new decline. What a slow bank declined has no attempt
+/// to be on record with, and is known by what counts for the card networks.
+pub(super) async fn known_decline(
+    ctx: &Ctx,
+    claimed: &Claimed,
+    intent: &PaymentIntent,
+) -> Result<Option<String>> {
+    if let Some(latest) = intent.latest_charge.as_ref().map(Expandable::id)
+        && ctx.store.is_counted(latest).await?
+    {
+        return Ok(Some(latest.to_owned()));
+    }
+    let attempts = ctx.store.attempts(claimed.charge.id).await?;
+    Ok(attempts.into_iter().rev().find_map(|attempt| attempt.stripe_charge))
 }
 
 /// A collector whose request never got an answer: Stripe's lists say whether it exists. `None`: not known yet.
@@ -146,7 +162,7 @@ pub(super) async fn find_unnamed(
     claimed: &Claimed,
     collector: &Collector,
 ) -> Result<Option<Event>> {
-    let since = look_since(claimed);
+    let since = look_since(ctx, claimed).await;
     let now = ctx.now();
     match collector.kind {
         CollectorKind::PaymentIntent => {
@@ -202,7 +218,7 @@ async fn pending(ctx: &Ctx, claimed: &Claimed, report: &mut Report) -> Result<()
     let event = match (&collector.kind, &collector.stripe_id) {
         (CollectorKind::PaymentIntent, Some(id)) => {
             let intent = ctx.stripe.retrieve_payment_intent(id).await?.value;
-            let known = known_stripe_charge(ctx, claimed).await;
+            let known = known_decline(ctx, claimed, &intent).await?;
             event_of_intent(claimed, ctx.instance, &intent, known.as_deref(), ctx.now())
         }
         (CollectorKind::CheckoutSession, Some(id)) => {

@@ -77,7 +77,9 @@ pub struct Duplicate {
 pub(super) async fn taken_again(ctx: &Ctx, found: &Claimed) -> Result<Vec<Duplicate>> {
     let Some(booked) = found.charge.state.payment_intent() else { return Ok(Vec::new()) };
     let mut again = Vec::new();
-    for intent in ctx.stripe.list_payment_intents(&found.stripe_customer, look_since(found)).await? {
+    for intent in
+        ctx.stripe.list_payment_intents(&found.stripe_customer, look_since(ctx, found).await).await?
+    {
         let took = is_ours(found, ctx.instance, &intent) && intent.status == PaymentIntentStatus::Succeeded;
         if !took || intent.id == booked {
             continue;

@@ -13,7 +13,7 @@ use super::charges::{Claimed, json};
 use super::outbox::{INSERT_OUTBOX, OutboxInsert};
 use super::rows::ChargeUpdate;
 use super::spending::{ADD, LOCK_DAY, READ_DAY, booking, day, spent};
-use super::sql::{alone, batch, in_tx};
+use super::sql::{alone, batch, in_tx, on_db};
 use super::{Result, Store};
 use crate::billing::apply::Step;
 use crate::billing::caps::Spent;
@@ -294,6 +294,17 @@ impl Store {
     /// [`super::StoreError::Database`]; then nothing was written.
     pub async fn settle(&self, batch: &[Settlement], now: Timestamp) -> Result<Settled> {
         self.write(batch, now, None).await
+    }
+
+    /// Whether the decline of this Stripe charge is counted.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Database`].
+    pub async fn is_counted(&self, stripe_charge: &str) -> Result<bool> {
+        const COUNT: &str = "SELECT COUNT(*) FROM network_budget WHERE id = $1";
+        let count: i64 =
+            on_db!(self, db => sqlx::query_scalar(COUNT).bind(stripe_charge).fetch_one(db).await?);
+        Ok(count > 0)
     }
 
     /// Counts declined tries that no settlement knows of, each once.

@@ -236,6 +236,30 @@ async fn what_waited_for_a_person_and_was_collected_after_the_backup_is_booked_a
 }
 
 #[tokio::test]
+async fn what_was_collected_before_its_day_is_found_by_a_database_that_makes_it_again() {
+    // Made ten days before it is due, and collected at once, at a person's word.
+    let told = |config: &mut Config| config.plans.get_mut("basic").unwrap().notice_secs = 10 * 86_400;
+    let scene = Scene::with(&["pm_card_visa"], told).await;
+    scene.days(1).await;
+    scene.back_up();
+    scene.days(26).await;
+    let ctx = &scene.world.ctx;
+    for one in charges(ctx).await.iter().filter(|one| one.charge.state.as_str() == "due") {
+        manage::command(ctx, one.charge.id, ChargeCommand::CollectNow, "ana", "as agreed").await.unwrap();
+    }
+    scene.days(9).await;
+    let collected = scene.collected();
+    assert_eq!(collected, [1, 1]);
+    let restored = scene.on_backup().await;
+    one_off(&restored).await;
+    drain(&restored).await;
+    confirm(&restored).await;
+    scene.days_on(&restored, 3).await;
+    assert_eq!(states(&restored).await, ["paid"; 3], "two months and the one-off charge");
+    assert_eq!(scene.collected(), [1; 3]);
+}
+
+#[tokio::test]
 async fn what_was_still_processing_when_the_database_was_restored_does_not_stop_the_recovery() {
     let scene = Scene::new(&["pm_card_sandbox_processingThenPaid", "pm_card_visa"]).await;
     let ctx = &scene.world.ctx;

@@ -49,7 +49,7 @@ on_both! {
         assert_eq!(state().await.state, "active", "its last charge is open");
         let id = subscription_id(0).charge(0);
         let before = db.store.find_charge(id).await.unwrap().unwrap();
-        let charge = Charge { state: State::Paid { at: at(1500) }, version: 1, ..before.charge.clone() };
+        let charge = Charge { state: State::Paid { at: at(1500), payment_intent: "pi_paid".into() }, version: 1, ..before.charge.clone() };
         settle(&db.store, &[Settlement::new(&before, Step { charge, effects: Vec::new() }, at(1500))], 1500).await;
         assert_eq!(db.store.complete_subscriptions(at(2000)).await.unwrap(), 1, "the other one has a next period");
         assert_eq!((state().await.state.as_str(), state().await.ended_at), ("completed", Some(1500)));
