@@ -76,6 +76,7 @@ pub struct Duplicate {
 /// What Stripe took of a charge besides the payment that counts, and has not given back.
 pub(super) async fn taken_again(ctx: &Ctx, found: &Claimed) -> Result<Vec<Duplicate>> {
     let Some(booked) = found.charge.state.payment_intent() else { return Ok(Vec::new()) };
+    ctx.witness.learn(&ctx.store.instance(ctx.now()).await?);
     let mut again = Vec::new();
     for intent in
         ctx.stripe.list_payment_intents(&found.stripe_customer, look_since(ctx, found).await).await?

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use recurd::billing::money::Money;
 use recurd::billing::plan::CatchUp;
-use recurd::config::Config;
+use recurd::config::{Config, Preflight};
 use recurd::demo::InProcess;
 use recurd::flows::manage::ChargeCommand;
 use recurd::flows::pay_link::{self, Opened};
@@ -257,6 +257,31 @@ async fn what_was_collected_before_its_day_is_found_by_a_database_that_makes_it_
     scene.days_on(&restored, 3).await;
     assert_eq!(states(&restored).await, ["paid"; 3], "two months and the one-off charge");
     assert_eq!(scene.collected(), [1; 3]);
+}
+
+#[tokio::test]
+async fn a_one_off_that_was_lost_with_its_database_and_is_added_again_is_found() {
+    for preflight in [Preflight::Always, Preflight::Stale] {
+        let scene = Scene::with(&["pm_card_visa"], |config| config.stripe.preflight = preflight).await;
+        scene.days(1).await;
+        scene.back_up();
+        let add = async |ctx: &Ctx| {
+            let amount = Money::from_minor(500, "eur".parse().unwrap()).unwrap();
+            manage::add_one_off(ctx, ctx.instance.customer("cus_0"), amount, ctx.now(), "Repair", "R-1").await
+        };
+        add(&scene.world.ctx).await.unwrap();
+        scene.days(9).await;
+        assert_eq!(scene.collected(), [1, 1]);
+        let restored = scene.on_backup().await;
+        one_off(&restored).await;
+        drain(&restored).await;
+        confirm(&restored).await;
+        // Nobody is sure that it was entered, so it is entered again.
+        add(&restored).await.unwrap();
+        scene.days_on(&restored, 3).await;
+        assert_eq!(states(&restored).await, ["paid"; 3]);
+        assert_eq!(scene.collected(), [1; 3], "{preflight:?}");
+    }
 }
 
 #[tokio::test]
