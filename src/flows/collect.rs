@@ -57,6 +57,9 @@ struct Ready {
     stripe_intent: Option<String>,
 }
 
+/// Limit: a history that was read longer ago decides nothing any more: the claim behind it has run out, and clocks differ by less.
+const JUST_NOW: Duration = Duration::from_secs(3600);
+
 /// Collects at most `limit` charges.
 ///
 /// # Errors
@@ -190,7 +193,7 @@ async fn write_one(
     let Some(attempt) = charge.open_attempt() else { return Ok(None) };
     let request = request(ctx, &claimed, &charge, attempt.operation, attempt.number, &payment_method);
     settlement.new_attempt = Some(NewAttempt::new(&charge, attempt, &request, now));
-    settlement.alone_on_card = card_of_retry(&claimed, &request);
+    settlement.alone_on_card = card_of_retry(&claimed, &request, now);
     let stripe_intent = living_intent(&charge);
     let claimed = Claimed { charge, ..claimed };
     let ready = Ready { claimed, number: attempt.number, request, stripe_intent };
@@ -204,7 +207,7 @@ async fn mark(ctx: &Ctx, claimed: Claimed, now: Timestamp) -> Result<Option<(Set
         ctx.store.release_charge(&claimed.charge, now.checked_add(REST).ok()).await?;
         return Ok(None);
     };
-    settlement.alone_on_card = card_of_retry(&claimed, &request);
+    settlement.alone_on_card = card_of_retry(&claimed, &request, now);
     let charge = settlement.charge.clone();
     let Some(attempt) = charge.open_attempt() else { return Ok(None) };
     let stripe_intent = living_intent(&charge).filter(|_| attempt.operation == Operation::Confirm);
@@ -213,9 +216,12 @@ async fn mark(ctx: &Ctx, claimed: Claimed, now: Timestamp) -> Result<Option<(Set
     Ok(Some((settlement.keep_lease(&ctx.worker, ctx.lease_until()), ready)))
 }
 
-/// The card of a retry: another process may be about to send one with the same card.
-fn card_of_retry(claimed: &Claimed, request: &Prepared) -> Option<String> {
-    request.fingerprint.clone().filter(|_| claimed.charge.dunning.is_some() && !mutant!(RulesLookedAtOnce))
+/// The card of a retry, and since when nothing else may have left with it: another process may have read the card's history at
+/// the same moment. What left before that, the history has counted.
+fn card_of_retry(claimed: &Claimed, request: &Prepared, now: Timestamp) -> Option<(String, Timestamp)> {
+    let card = request.fingerprint.clone()?;
+    let since = now.checked_sub(JUST_NOW).ok()?;
+    (claimed.charge.dunning.is_some() && !mutant!(RulesLookedAtOnce)).then_some((card, since))
 }
 
 /// The PaymentIntent that a confirmation goes to.

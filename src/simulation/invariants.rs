@@ -51,6 +51,13 @@ pub(super) struct Sight<'a> {
     pub(super) now_ms: i64,
 }
 
+impl Sight<'_> {
+    /// How many databases may each have done something since an instant, Unix milliseconds.
+    pub(super) fn databases(&self, since_ms: i64) -> u32 {
+        1 + self.truth.losses_since(since_ms) + u32::from(!self.is_alone)
+    }
+}
+
 /// Checks what a step touched.
 ///
 /// # Errors
@@ -101,7 +108,7 @@ pub(super) fn check(sight: &Sight, touched: &Touched) -> Result<(), Violation> {
     events(mirror, truth, touched)?;
     for arrived in touched.letters.iter().map(|at| &truth.letters[*at]) {
         if arrived.of_copy == sight.is_copy {
-            letter(mirror, truth, arrived, now_ms)?;
+            letter(sight, arrived)?;
         }
     }
     Ok(())
@@ -345,9 +352,10 @@ fn events(mirror: &Mirror, truth: &Truth, touched: &Touched) -> Result<(), Viola
 }
 
 /// INV12: a mail that arrived.
-fn letter(mirror: &Mirror, truth: &Truth, letter: &Letter, now_ms: i64) -> Result<(), Violation> {
+fn letter(sight: &Sight, letter: &Letter) -> Result<(), Violation> {
+    let (mirror, truth, now_ms) = (sight.mirror, sight.truth, sight.now_ms);
     let (first_ms, times) = truth.arrivals.get(&letter.id).copied().unwrap_or_default();
-    if times > 2 * (1 + truth.losses_since(first_ms)) {
+    if times > 2 * sight.databases(first_ms) {
         broken("INV12", format!("mail {} arrived {times} times", letter.id))?;
     }
     if letter.at_ms - letter.written_ms > ON_ITS_WAY_MS {

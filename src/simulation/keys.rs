@@ -43,7 +43,7 @@ pub(super) fn request(sight: &Sight, post: &Post) -> Result<(), Violation> {
     if post.poisoned {
         broken("INV4", format!("key {} leaves again after a 5xx", post.key))?;
     }
-    if post.times > POSTS_MAX * (1 + sight.truth.losses_since(post.first_ms)) {
+    if post.times > POSTS_MAX * sight.databases(post.first_ms) {
         broken("INV4", format!("key {} left {} times", post.key, post.times))?;
     }
     if takes_money && sight.is_alone { sisters(sight, post) } else { Ok(()) }

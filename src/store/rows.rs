@@ -267,6 +267,8 @@ pub(super) struct ChargeUpdate<'a> {
     lease_owner: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     alone_on_card: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    alone_since: Option<i64>,
 }
 
 impl<'a> ChargeUpdate<'a> {
@@ -305,7 +307,8 @@ impl<'a> ChargeUpdate<'a> {
             wake_at: wake_at.map(Timestamp::as_second),
             wake_for: wake.map(|(work, _)| work.as_str()),
             lease_owner: lease.filter(|_| wake.is_some()).map(|(owner, _)| owner),
-            alone_on_card: of.alone_on_card.as_deref(),
+            alone_on_card: of.alone_on_card.as_ref().map(|(card, _)| card.as_str()),
+            alone_since: of.alone_on_card.as_ref().map(|(_, since)| since.as_second()),
         }
     }
 }

@@ -31,9 +31,9 @@ pub struct Settlement {
     pub lease: Option<(String, Timestamp)>,
     /// Wake not before this instant, if the state would wake earlier.
     pub not_before: Option<Timestamp>,
-    /// Only while no attempt on this card is on its way for another charge: what the bank says to that one decides whether
-    /// the card networks let this one leave.
-    pub alone_on_card: Option<String>,
+    /// Only if no attempt on this card, without an answer yet, has left for another charge since then: what the bank says to that
+    /// one decides whether the card networks let this one leave.
+    pub alone_on_card: Option<(String, Timestamp)>,
     /// A new attempt row.
     pub new_attempt: Option<NewAttempt>,
     /// A change of an attempt row.
@@ -191,9 +191,10 @@ batch! {
     (id TEXT, was_version BIGINT, version BIGINT, state TEXT, generation BIGINT, attempts BIGINT, next_at BIGINT,
      next_action TEXT, until_at BIGINT, end_as TEXT, reason TEXT, settled_at BIGINT, payment_intent TEXT,
      dunning_since BIGINT, dunning_step BIGINT, dunning_declines BIGINT, dunning_class TEXT, dunning_ladder BIGINT,
-     aside_at BIGINT, aside_action TEXT, wake_at BIGINT, wake_for TEXT, lease_owner TEXT, alone_on_card TEXT),
+     aside_at BIGINT, aside_action TEXT, wake_at BIGINT, wake_for TEXT, lease_owner TEXT, alone_on_card TEXT,
+     alone_since BIGINT),
     "WHERE charge.id = r.id AND charge.version = r.was_version AND (r.alone_on_card IS NULL OR NOT EXISTS (SELECT 1 FROM attempt a \
-     WHERE a.finished_at IS NULL AND a.state <> 'prepared' AND a.card_fingerprint = r.alone_on_card \
+     WHERE a.finished_at IS NULL AND a.last_sent_at > r.alone_since AND a.card_fingerprint = r.alone_on_card \
      AND a.charge_id <> r.id)) RETURNING charge.id"
 }
 

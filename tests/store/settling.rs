@@ -217,12 +217,13 @@ on_both! {
         const PAIRS: u32 = 20;
         add_customers(&db.store, 0..2 * PAIRS).await;
         add_charges(&db.store, (0..2 * PAIRS).map(|number| due_charge(number, number, 0))).await;
-        let retry = async |number: u32| {
+        let retry_since = async |number: u32, since: i64| {
             let settlement = mark(&read(&db.store, number).await, 5);
             let all: Admit<'_> = &|_| (1, None);
-            let alone = Settlement { alone_on_card: Some("fp_1".into()), ..settlement };
+            let alone = Settlement { alone_on_card: Some(("fp_1".into(), at(since))), ..settlement };
             db.store.settle_booked(&[alone], at(5), all).await.unwrap().lost.len()
         };
+        let retry = async |number| retry_since(number, 4).await;
         for pair in 0..PAIRS {
             let (one, other) = (2 * pair, 2 * pair + 1);
             for number in [one, other] {
@@ -233,8 +234,13 @@ on_both! {
             assert_eq!(lost_one + lost_other, 1, "pair {pair}");
             let (first, waits) = if lost_one == 0 { (one, other) } else { (other, one) };
             assert_eq!(retry(waits).await, 1, "the first has no answer yet");
-            settle(&db.store, &[declined(&read(&db.store, first).await, 6)], 6).await;
-            assert_eq!(retry(waits).await, 0, "the first has its answer");
+            if pair % 2 == 0 {
+                settle(&db.store, &[declined(&read(&db.store, first).await, 6)], 6).await;
+                assert_eq!(retry(waits).await, 0, "the first has its answer");
+            } else {
+                assert_eq!(retry_since(waits, 5).await, 0, "the first left long ago");
+                settle(&db.store, &[declined(&read(&db.store, first).await, 6)], 6).await;
+            }
             settle(&db.store, &[declined(&read(&db.store, waits).await, 7)], 7).await;
         }
     }
