@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::Result;
 use serde::Serialize;
 
-use super::ends::{self, Ended};
+use super::ends::{self, End, Ended};
 use super::world::World;
 use crate::billing::charge::State;
 use crate::billing::ids::CustomerId;
@@ -135,26 +135,17 @@ fn compare(one: &Claimed, taken: &BTreeMap<String, (u64, i64)>, audit: &mut Audi
 
 fn count(one: &Claimed, by_link: bool, line: &mut Line) {
     let charge = &one.charge;
-    match charge.state {
-        State::Paid { .. } => {
-            *line.sums.entry(charge.amount.currency().code().to_owned()).or_default() +=
-                charge.amount.minor();
-            match (charge.dunning.is_some(), by_link) {
-                (_, true) => line.by_link += 1,
-                (true, false) => line.by_retry += 1,
-                (false, false) => line.collected += 1,
-            }
-        }
-        State::Uncollectible { .. } | State::Canceled { .. } | State::Missed => line.given_up += 1,
-        State::Settled { .. } => line.collected += 1,
-        State::Due { .. }
-        | State::Collecting { .. }
-        | State::PastDue { .. }
-        | State::LinkOpen { .. }
-        | State::Processing { .. }
-        | State::Closing { .. }
-        | State::NeedsReview { .. } => line.open += 1,
+    if let State::Paid { .. } = charge.state {
+        *line.sums.entry(charge.amount.currency().code().to_owned()).or_default() += charge.amount.minor();
     }
+    let column = match End::of(charge, by_link) {
+        End::Collected => &mut line.collected,
+        End::ByRetry => &mut line.by_retry,
+        End::ByLink => &mut line.by_link,
+        End::GivenUp => &mut line.given_up,
+        End::Open => &mut line.open,
+    };
+    *column += 1;
 }
 
 /// Every period that has come has its charge, and no charge is due without anybody having tried.

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use serde::Serialize;
 
 use super::world::World;
-use crate::billing::charge::State;
+use crate::billing::charge::{Charge, State};
 use crate::billing::decline::Class;
 use crate::billing::ids::CustomerId;
 use crate::store::{AttemptRow, Claimed};
@@ -22,6 +22,44 @@ pub struct Ended {
     pub class: String,
     /// `collected`, `by retry`, `by link`, `given up` or `open`.
     pub end: &'static str,
+}
+
+/// What became of a charge.
+#[derive(Clone, Copy)]
+pub(super) enum End {
+    Collected,
+    ByRetry,
+    ByLink,
+    GivenUp,
+    Open,
+}
+
+impl End {
+    pub(super) fn of(charge: &Charge, by_link: bool) -> Self {
+        match charge.state {
+            State::Paid { .. } if by_link => Self::ByLink,
+            State::Paid { .. } if charge.dunning.is_some() => Self::ByRetry,
+            State::Paid { .. } | State::Settled { .. } => Self::Collected,
+            State::Uncollectible { .. } | State::Canceled { .. } | State::Missed => Self::GivenUp,
+            State::Due { .. }
+            | State::Collecting { .. }
+            | State::PastDue { .. }
+            | State::LinkOpen { .. }
+            | State::Processing { .. }
+            | State::Closing { .. }
+            | State::NeedsReview { .. } => Self::Open,
+        }
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Collected => "collected",
+            Self::ByRetry => "by retry",
+            Self::ByLink => "by link",
+            Self::GivenUp => "given up",
+            Self::Open => "open",
+        }
+    }
 }
 
 /// Reads the ends from our own books, and what of them is not as the table says.
@@ -43,36 +81,19 @@ pub(super) async fn ends(
     for (customer, first) in firsts {
         let name = store.find_customer(customer).await?.context("a charge of nobody")?.name;
         let Some(first) = first else {
-            ends.push(Ended { name, class: String::new(), end: "collected" });
+            ends.push(Ended { name, class: String::new(), end: End::Collected.as_str() });
             continue;
         };
         let attempts = store.attempts(first.charge.id).await?;
         // A payment that failed after days was declined without an attempt being open: the case says as what.
         let declined = attempts.iter().find_map(AttemptRow::decline).map(|decline| decline.class());
         let class = declined.or(first.charge.dunning.map(|case| case.class)).map(Class::as_str);
-        let end = end_of(&first.charge.state, by_link.contains(&first.charge.id.to_string()));
-        ends.push(Ended { name, class: class.unwrap_or_default().to_owned(), end });
+        let end = End::of(&first.charge, by_link.contains(&first.charge.id.to_string()));
+        ends.push(Ended { name, class: class.unwrap_or_default().to_owned(), end: end.as_str() });
     }
     ends.sort_by(|one, other| one.name.cmp(&other.name));
     let findings = compare(&ends)?;
     Ok((ends, findings))
-}
-
-fn end_of(state: &State, by_link: bool) -> &'static str {
-    match state {
-        State::Paid { .. } if by_link => "by link",
-        State::Paid { .. } => "by retry",
-        State::Uncollectible { .. } | State::Canceled { .. } => "given up",
-        State::Settled { .. } => "collected",
-        State::Due { .. }
-        | State::Collecting { .. }
-        | State::PastDue { .. }
-        | State::LinkOpen { .. }
-        | State::Processing { .. }
-        | State::Closing { .. }
-        | State::NeedsReview { .. }
-        | State::Missed => "open",
-    }
 }
 
 fn compare(ends: &[Ended]) -> Result<Vec<String>> {
