@@ -29,28 +29,10 @@ const OPERATOR: &str = "ops@example.com";
 const ROUNDS_MAX: usize = 50;
 
 /// One plan and the sample's ladder. What a story adds comes after it.
-const SCHEDULES: &str = r#"
-[mail]
-operator = "ops@example.com"
-[http]
-public_url = "http://127.0.0.1:8080"
-[plans.basic]
-name = "Basic"
-price = "9.00 EUR"
-every = "1 month"
-"#;
+const SCHEDULES: &str = include_str!("../fixtures/shop.toml");
 
 /// The ladder of the sample configuration: mails at once, on day 7 and day 12, the end on day 15.
-pub const LADDER: &str = r#"
-[dunning]
-steps = [
-  { after = "0 days", mail = "payment_failed" },
-  { after = "3 days", retry = true },
-  { after = "4 days", retry = true, mail = "payment_failed" },
-  { after = "5 days", retry = true, mail = "last_notice" },
-]
-finally_after = "3 days"
-"#;
+pub const LADDER: &str = include_str!("../fixtures/ladder.toml");
 
 /// A small world, and the mails that arrived in it.
 pub struct Scene {

@@ -38,24 +38,8 @@ const BEFORE_LAST: &str = "2026-01-20T09:00:00Z";
 const LAST: &str = "2026-01-20T10:05:00Z";
 pub const WEBHOOK_SECRET: &str = "whsec_races";
 
-const SCHEDULES: &str = r#"
-[mail]
-operator = "ops@example.com"
-[http]
-public_url = "http://127.0.0.1:8080"
-[plans.basic]
-name = "Basic"
-price = "9.00 EUR"
-every = "1 month"
-[dunning]
-steps = [
-  { after = "0 days", mail = "payment_failed" },
-  { after = "3 days", retry = true },
-  { after = "4 days", retry = true, mail = "payment_failed" },
-  { after = "5 days", retry = true, mail = "last_notice" },
-]
-finally_after = "3 days"
-"#;
+const SCHEDULES: &str =
+    concat!(include_str!("../fixtures/shop.toml"), include_str!("../fixtures/ladder.toml"));
 
 /// How far Ann's charge has come when two people act at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
