@@ -6,7 +6,6 @@ use super::mirror::{Mirror, Touched};
 use super::stage;
 use crate::flows::Job;
 use crate::store::Store;
-use crate::store::journal::Wake;
 
 /// See the module.
 pub(super) struct Database {
@@ -16,62 +15,39 @@ pub(super) struct Database {
     pub(super) planned: BTreeMap<Job, i64>,
     /// When each job ran last, Unix milliseconds.
     pub(super) ticked: BTreeMap<Job, i64>,
-    pub(super) planned_at_writes: Option<u64>,
-    /// When each job has work next.
-    pub(super) wakes: Vec<Wake>,
-    wakes_at_writes: Option<u64>,
-    checked_at_writes: Option<u64>,
+    /// Something has changed since ticks were last planned.
+    pub(super) needs_a_plan: bool,
     /// Since when the witness shows what this database does not know, Unix milliseconds.
     pub(super) strange_since_ms: Option<i64>,
 }
 
 impl Database {
-    pub(super) fn new(store: Store) -> Self {
+    /// A database of which so much is known.
+    pub(super) fn new(store: Store, mirror: Mirror) -> Self {
         Self {
             store,
-            mirror: Mirror::default(),
+            mirror,
             planned: BTreeMap::new(),
             ticked: BTreeMap::new(),
-            planned_at_writes: None,
-            wakes: Vec::new(),
-            wakes_at_writes: None,
-            checked_at_writes: None,
+            needs_a_plan: true,
             strange_since_ms: None,
         }
     }
 
     /// Takes in what was committed since the last look.
-    pub(super) async fn learn(&mut self, touched: &mut Touched) {
-        let writes = Some(self.store.journal_writes());
-        if writes == self.checked_at_writes {
-            return;
-        }
-        let changes = self.store.changes(self.mirror.seq).await.unwrap_or_default();
-        self.checked_at_writes = writes;
+    pub(super) fn learn(&mut self, touched: &mut Touched) {
+        let changes = self.store.take_changes();
         stage::with(|stage| {
             for change in &changes {
                 stage.stir(&change.row);
-                stage.note(|| format!("    {} {}", change.kind, change.row));
+                if change.kind == "wake" {
+                    self.needs_a_plan = true;
+                } else {
+                    stage.note(|| format!("    {} {}", change.kind, change.row));
+                }
             }
         });
         self.mirror.learn(changes, stage::now_ms(), touched);
-    }
-
-    /// Asks when each job has work next, if anything was written since it was last asked.
-    pub(super) async fn look_for_work(&mut self) {
-        let writes = Some(self.store.waking_writes());
-        if self.wakes_at_writes != writes {
-            self.wakes = self.store.wakes().await.unwrap_or_default();
-            self.wakes_at_writes = writes;
-        }
-    }
-
-    /// Whether something was written since ticks were last planned, which they are from now on.
-    pub(super) fn needs_a_plan(&mut self) -> bool {
-        let writes = Some(self.store.waking_writes());
-        let needs = self.planned_at_writes != writes;
-        self.planned_at_writes = writes;
-        needs
     }
 
     /// Whether Stripe may know more than this database.

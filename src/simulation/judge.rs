@@ -8,7 +8,7 @@ use super::{Violation, invariants};
 
 impl Sim {
     /// Learns what the last step changed, and checks every invariant that may be touched by it.
-    pub(super) async fn check(&mut self) -> Result<(), Violation> {
+    pub(super) fn check(&mut self) -> Result<(), Violation> {
         let fresh = stage::with(|stage| {
             let changes = stage.sandbox.take_changes();
             let now_ms = stage.now_ms();
@@ -19,10 +19,10 @@ impl Sim {
         touched.charges.extend(fresh.charges);
         let mut of_copy = touched.part_of_copy();
         touched.tries.extend(fresh.tries);
-        self.main.learn(&mut touched).await;
+        self.main.learn(&mut touched);
         std::mem::take(&mut touched.unknown).into_iter().for_each(|charge| self.worry(charge));
         if let Some(copy) = &mut self.copy {
-            copy.learn(&mut of_copy).await;
+            copy.learn(&mut of_copy);
         }
         self.look_at_witness(&touched, &of_copy);
         if let Some(copy) = &self.copy {

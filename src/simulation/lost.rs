@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use super::database::Database;
 use super::faults::Kind;
-use super::mirror::Touched;
 use super::people::Act;
 use super::rng::Rng;
 use super::sim::{End, Sim};
@@ -39,18 +38,26 @@ impl Sim {
     }
 
     /// Writes the database to a new file: its number.
-    async fn copy_file(&mut self) -> Option<u32> {
-        self.files += 1;
-        self.main.store.copy_to(&self.file(self.files)).await.ok().map(|()| self.files)
+    async fn copy_file(&mut self) -> Option<usize> {
+        let number = self.files.len();
+        self.main.store.copy_to(&self.file(number)).await.ok()?;
+        self.files.push(self.main.mirror.clone());
+        Some(number)
     }
 
-    fn file(&self, number: u32) -> PathBuf {
+    fn file(&self, number: usize) -> PathBuf {
         self.dir.join(format!("copy-{number}.db"))
     }
 
+    async fn open(&self, number: usize) -> Option<Database> {
+        let store = Store::open(&format!("sqlite://{}", self.file(number).display())).await.ok()?;
+        store.keep_journal().await.ok()?;
+        Some(Database::new(store, self.files.get(number)?.clone()))
+    }
+
     /// A backup takes the database's place. Where the old one `stays`, somebody has forgotten to stop its processes.
-    pub(super) async fn restore(&mut self, file: u32, stays: bool) {
-        let Some(restored) = open(&self.file(file)).await.filter(|_| self.copy.is_none()) else { return };
+    pub(super) async fn restore(&mut self, file: usize, stays: bool) {
+        let Some(restored) = self.open(file).await.filter(|_| self.copy.is_none()) else { return };
         stage::note(|| {
             format!(
                 "  fault: a backup is restored, the old database {}",
@@ -74,8 +81,8 @@ impl Sim {
     }
 
     /// Somebody starts a second set of processes on a copy of the database.
-    pub(super) async fn fork(&mut self, file: u32) {
-        let Some(copy) = open(&self.file(file)).await.filter(|_| self.copy.is_none()) else { return };
+    pub(super) async fn fork(&mut self, file: usize) {
+        let Some(copy) = self.open(file).await.filter(|_| self.copy.is_none()) else { return };
         stage::note(|| "  fault: a copy of the database runs beside it".to_owned());
         self.copy = Some(copy);
         self.lost_one();
@@ -169,13 +176,4 @@ impl Sim {
         })
         .await;
     }
-}
-
-async fn open(file: &std::path::Path) -> Option<Database> {
-    let store = Store::open(&format!("sqlite://{}", file.display())).await.ok()?;
-    store.keep_connection().await.ok()?;
-    let mut database = Database::new(store);
-    // What is in it is not news.
-    database.learn(&mut Touched::default()).await;
-    Some(database)
 }

@@ -12,7 +12,7 @@ use super::truth::Post;
 use crate::store::journal::Change;
 
 /// One database.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Mirror {
     /// Charges by id.
     pub charges: BTreeMap<String, ChargeRow>,
@@ -52,8 +52,8 @@ pub struct Mirror {
     pub nonces: BTreeSet<String>,
     /// Since when nothing may be charged, Unix milliseconds.
     pub halted_ms: Option<i64>,
-    /// The newest change taken in.
-    pub seq: i64,
+    /// Which job has work for a row of a table, and when, Unix seconds.
+    pub waking: BTreeMap<(String, String), (String, i64)>,
 }
 
 /// What changed since the last look.
@@ -134,8 +134,7 @@ impl Mirror {
     /// # Panics
     /// When the journal's own columns do not read back: a mistake in the simulator.
     pub fn learn(&mut self, changes: Vec<Change>, now_ms: i64, touched: &mut Touched) {
-        for Change { seq, kind, row } in changes {
-            self.seq = seq;
+        for Change { kind, row } in changes {
             match kind.as_str() {
                 "charge" => self.charge(read(&row), now_ms, touched),
                 "attempt" => self.attempt(read(&row), now_ms, touched),
@@ -185,6 +184,13 @@ impl Mirror {
                     self.customers.insert(row.id.clone(), CustomerRow { card_since_ms, ..row });
                 }
                 "instance" => self.instance(read(&row), now_ms),
+                "wake" => {
+                    let (table, id, job, at): (String, String, Option<String>, Option<i64>) = read(&row);
+                    match job.zip(at) {
+                        Some(wake) => self.waking.insert((table, id), wake),
+                        None => self.waking.remove(&(table, id)),
+                    };
+                }
                 other => unreachable!("the journal has no {other}"),
             }
         }
@@ -259,6 +265,7 @@ impl Mirror {
         }
         if let Some(before) = before
             && !is_open(&before.state)
+            && (before.state.as_str(), row.state.as_str()) != ("processing", "declined")
         {
             touched.odd_attempts.push((row.key, before.state, row.state));
         }
@@ -287,6 +294,17 @@ impl Mirror {
         if self.customers.get(&charge.customer).is_some_and(|one| one.hold.is_some()) {
             touched.begun_after_end.push(format!("{} although the customer is on hold", row.key));
         }
+    }
+
+    /// When each job has work next, Unix seconds.
+    #[must_use]
+    pub fn wakes(&self) -> BTreeMap<&str, i64> {
+        let mut wakes = BTreeMap::new();
+        for (job, at) in self.waking.values() {
+            let first = wakes.entry(job.as_str()).or_insert(*at);
+            *first = (*first).min(*at);
+        }
+        wakes
     }
 
     /// How many charges are in which state.

@@ -39,9 +39,9 @@ pub(super) enum Act {
     /// The nightly backup.
     BackUp,
     /// It comes back; or the old one `stays` beside it.
-    Restore { file: u32, stays: bool },
+    Restore { file: usize, stays: bool },
     /// It is started beside the database.
-    Fork { file: u32 },
+    Fork { file: usize },
     /// Somebody stops the copy.
     StopCopy,
     /// An operator looks whether the database is behind, and how far.

@@ -85,8 +85,8 @@ pub(super) struct Sim {
     tasks: BTreeMap<u64, Task>,
     scheduled: BTreeSet<u64>,
     pub(super) dir: PathBuf,
-    /// Copies of the database that were written.
-    pub(super) files: u32,
+    /// Copies of the database that were written: what was known of it then.
+    pub(super) files: Vec<Mirror>,
 }
 
 /// Runs a seed.
@@ -129,7 +129,7 @@ impl Sim {
         stage::set(Some(Stage::new(options, hand, sandbox)));
         let config = world::config(&mut rng)?;
         let templates = world::templates()?;
-        let main = Database::new(world::database().await?);
+        let main = Database::new(world::database().await?, Mirror::default());
         let mut sim = Self {
             config,
             templates,
@@ -147,7 +147,7 @@ impl Sim {
             tasks: BTreeMap::new(),
             scheduled: BTreeSet::new(),
             dir: dir.0.clone(),
-            files: 0,
+            files: Vec::new(),
         };
         for _ in 0..rng.between(1, 4) {
             let skew_ms = rng.between(-55_000, 55_000);
@@ -179,11 +179,10 @@ impl Sim {
             .begin(begin, options.days)
             .into_iter()
             .for_each(|(at, act)| self.at(at, Action::Act(act)));
-        self.check().await?;
+        self.check()?;
         self.live(begin + options.days * DAY_MS).await?;
         self.end_trouble().await;
         self.live(begin + (options.days + QUIET_DAYS) * DAY_MS).await?;
-        self.main.look_for_work().await;
         ending::check(self).await
     }
 
@@ -198,7 +197,7 @@ impl Sim {
         for hours in [1, 12, 36] {
             self.act_in(hours * 3_600_000, Act::Recover);
         }
-        self.main.planned_at_writes = None;
+        self.main.needs_a_plan = true;
         let now_ms = stage::now_ms();
         for replica in &mut self.replicas {
             replica.skew_ms = replica.skew_ms.clamp(-50_000, 50_000);
@@ -226,7 +225,7 @@ impl Sim {
         loop {
             let soon = self.queue.keys().next().is_some_and(|(at, _)| *at <= stage::now_ms() + 1000);
             if !soon {
-                self.plan().await;
+                self.plan();
             }
             let job_ms = stage::with(|stage| stage.sandbox.next_job_ms()).unwrap_or(i64::MAX);
             let next_ms = self.queue.keys().next().map_or(i64::MAX, |(at, _)| *at);
@@ -236,13 +235,13 @@ impl Sim {
             }
             if job_ms < next_ms {
                 self.move_to(job_ms);
-                self.check().await?;
+                self.check()?;
                 continue;
             }
             let Some(((at_ms, _), action)) = self.queue.pop_first() else { return Ok(()) };
             self.move_to(at_ms);
             self.perform(action).await;
-            self.check().await?;
+            self.check()?;
             self.steps += 1;
             if self.steps > STEPS_MAX {
                 let text = format!("more than {STEPS_MAX} steps");
@@ -357,9 +356,9 @@ impl Sim {
     }
 
     pub(super) fn plan_anew(&mut self) {
-        self.main.planned_at_writes = None;
+        self.main.needs_a_plan = true;
         if let Some(copy) = &mut self.copy {
-            copy.planned_at_writes = None;
+            copy.needs_a_plan = true;
         }
     }
 }

@@ -1,15 +1,20 @@
 //! Wake-ups: when the database says that a job has work, some replica ticks, sometimes two.
 
+use super::mirror::Mirror;
 use super::sim::{Action, End, Sim};
 use super::stage;
 use super::world::Replica;
 use crate::flows::Job;
 
 /// How long a job waits between two ticks at least.
-fn pause_ms(job: Job) -> i64 {
+fn pause_ms(job: Job, mirror: &Mirror) -> i64 {
+    let is_behind = mirror.instance.as_ref().is_some_and(|one| one.behind.is_some());
     match job {
         // It asks for every open card page each time.
         Job::Enrol => 3 * 3_600_000,
+        // It has work all the time, and does not begin.
+        Job::Collect if mirror.halted_ms.is_some() => 20 * 60_000,
+        Job::Dun if is_behind => 20 * 60_000,
         _ => 60_000,
     }
 }
@@ -19,28 +24,27 @@ const EARLY_MS: i64 = 60_000;
 
 impl Sim {
     /// Plans a tick for each job that has work, on each database that has changed.
-    pub(super) async fn plan(&mut self) {
-        self.plan_on(false).await;
+    pub(super) fn plan(&mut self) {
+        self.plan_on(false);
         if self.copy.is_some() {
-            self.plan_on(true).await;
+            self.plan_on(true);
         }
     }
 
-    async fn plan_on(&mut self, is_copy: bool) {
+    fn plan_on(&mut self, is_copy: bool) {
         let database = if is_copy { self.copy.as_mut() } else { Some(&mut self.main) };
         let Some(database) = database else { return };
-        if !database.needs_a_plan() {
+        if !std::mem::take(&mut database.needs_a_plan) {
             return;
         }
-        database.look_for_work().await;
         let up = self.replicas.iter().filter(|one| one.is_copy == is_copy).map(Replica::up_from_ms);
         let up_ms = up.min().unwrap_or(0);
         let mut ticks = Vec::new();
-        for wake in &database.wakes {
-            let Some(job) = Job::ALL.into_iter().find(|job| job.as_str() == wake.job) else { continue };
+        for (name, at) in database.mirror.wakes() {
+            let Some(job) = Job::ALL.into_iter().find(|job| job.as_str() == name) else { continue };
             let pause = self.rng.between(0, 5_000);
-            let earliest = database.ticked.get(&job).map_or(0, |at| at + pause_ms(job));
-            let at = (wake.at * 1000).max(earliest).max(stage::now_ms()).max(up_ms) + pause;
+            let earliest = database.ticked.get(&job).map_or(0, |at| at + pause_ms(job, &database.mirror));
+            let at = (at * 1000).max(earliest).max(stage::now_ms()).max(up_ms) + pause;
             if database.planned.get(&job).is_none_or(|planned| *planned > at) {
                 database.planned.insert(job, at);
                 ticks.push((at, job));
@@ -56,10 +60,9 @@ impl Sim {
         database.planned.remove(&job);
         database.ticked.insert(job, now_ms);
         // The next plan must not take this tick for done.
-        database.planned_at_writes = None;
-        database.look_for_work().await;
-        if !database.wakes.iter().any(|wake| wake.job == job.as_str() && wake.at * 1000 <= now_ms + EARLY_MS)
-        {
+        database.needs_a_plan = true;
+        let wakes = database.mirror.wakes();
+        if wakes.get(job.as_str()).is_none_or(|at| at * 1000 > now_ms + EARLY_MS) {
             return;
         }
         let many = if self.rng.chance(2500) { 2 } else { 1 };

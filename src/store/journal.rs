@@ -1,9 +1,10 @@
-//! What a simulator needs of the database: a journal of every change, and when the next work is due.
+//! What a simulator needs of the database: a journal of every committed change, and when the next work is due.
 //!
-//! The journal is written by triggers inside the transactions it reports, so a backup and a copy carry it along.
+//! Temporary triggers tell of each change by comparing it with its own name under a collation of ours, which is the one
+//! way in which SQLite calls us from within a statement. Nothing of it is in the file.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::cmp::Ordering;
+use std::sync::{Arc, Mutex as Latch, PoisonError};
 
 use sqlx::pool::PoolConnection;
 use sqlx::{FromRow, SqliteConnection};
@@ -17,26 +18,15 @@ use super::{Backend, Result, Sqlite, Store};
 #[derive(Default)]
 pub(crate) struct Kept {
     connection: Mutex<Option<PoolConnection<sqlx::Sqlite>>>,
-    written: Arc<Written>,
+    journal: Arc<Latch<Journal>>,
 }
 
-/// Rows that were written, also by what was rolled back.
+/// What nobody has asked for yet.
 #[derive(Default)]
-struct Written {
-    journal: AtomicU64,
-    /// In tables that say when somebody has work.
-    waking: AtomicU64,
-}
-
-impl Written {
-    fn note(&self, table: &str) {
-        match table {
-            "journal" => &self.journal,
-            "charge" | "subscription" | "outbox" | "webhook_event" | "enrolment" => &self.waking,
-            _ => return,
-        }
-        .fetch_add(1, Ordering::SeqCst);
-    }
+struct Journal {
+    /// By the open transaction.
+    written: Vec<Change>,
+    committed: Vec<Change>,
 }
 
 impl Kept {
@@ -50,20 +40,15 @@ impl Sqlite {
     pub(super) async fn connection(&self) -> Result<MappedMutexGuard<'_, SqliteConnection>, sqlx::Error> {
         let mut kept = self.kept.connection.lock().await;
         if kept.is_none() {
-            let mut connection = self.pool.acquire().await?;
-            let written = self.kept.written.clone();
-            connection.lock_handle().await?.set_update_hook(move |row| written.note(row.table));
-            *kept = Some(connection);
+            *kept = Some(self.pool.acquire().await?);
         }
         Ok(MutexGuard::map(kept, |kept| &mut **kept.as_mut().expect("it was taken above")))
     }
 }
 
 /// One change of one row, committed.
-#[derive(Clone, Debug, FromRow)]
+#[derive(Clone, Debug)]
 pub struct Change {
-    /// Rises with every change.
-    pub seq: i64,
     /// Which table.
     pub kind: String,
     /// The row's columns that matter, as JSON.
@@ -142,67 +127,54 @@ const TABLES: &[(&str, &str, &str)] = &[
     ),
 ];
 
+/// When a row has work: its table, the job, the instant (NULL: never). What [`Store::wakes`] asks for, row by row.
+const WAKING: &[(&str, &str, &str)] = &[
+    ("charge", "{row}.wake_for", "{row}.wake_at"),
+    (
+        "subscription",
+        "'materialize'",
+        "CASE WHEN {row}.state = 'active' THEN {row}.next_due_at - {row}.ahead_secs END",
+    ),
+    ("outbox", "'notify'", "CASE WHEN {row}.state = 'pending' THEN {row}.wake_at END"),
+    ("webhook_event", "'receive'", "CASE WHEN {row}.state = 'pending' THEN {row}.wake_at END"),
+    ("enrolment", "'enrol'", "CASE WHEN {row}.state IN ('opening', 'open') THEN {row}.created_at + 121 END"),
+];
+
 impl Store {
-    /// Begins the journal. Only for a fresh SQLite database.
+    /// Begins the journal, on the one connection that is used from now on. Only for SQLite, and not from within a task of a
+    /// simulation: there a statement waits without letting the pool's own tasks run.
     ///
     /// # Errors
     /// [`super::StoreError::Database`].
     pub async fn keep_journal(&self) -> Result<()> {
         let Backend::Sqlite(sqlite) = self.backend() else { return Ok(()) };
-        let mut statements = vec![
-            "CREATE TABLE journal (seq INTEGER PRIMARY KEY, kind TEXT NOT NULL, row TEXT NOT NULL)".into(),
-        ];
-        for (table, columns, changed) in TABLES {
-            let write =
-                format!("INSERT INTO journal (kind, row) VALUES ('{table}', json_object({columns}));");
-            statements.push(format!("CREATE TRIGGER {table}_new AFTER INSERT ON {table} BEGIN {write} END"));
-            statements.push(format!(
-                "CREATE TRIGGER {table}_changed AFTER UPDATE ON {table} WHEN {changed} BEGIN {write} END"
-            ));
-        }
-        for statement in statements {
-            sqlx::query(sqlx::AssertSqlSafe(statement)).execute(&sqlite.pool).await?;
-        }
-        Ok(())
-    }
-
-    /// Takes the one connection out of its pool. To be called in the midst of a simulation: there a statement waits without
-    /// letting the pool's own tasks run.
-    ///
-    /// # Errors
-    /// [`super::StoreError::Database`].
-    pub async fn keep_connection(&self) -> Result<()> {
-        if let Backend::Sqlite(sqlite) = self.backend() {
-            drop(sqlite.connection().await?);
+        let mut connection = sqlite.connection().await?;
+        let mut handle = connection.lock_handle().await?;
+        let [told, committed, undone] = std::array::from_fn(|_| sqlite.kept.journal.clone());
+        handle.create_collation("journal", move |row, kind| {
+            latched(&told).written.push(Change { kind: kind.to_owned(), row: row.to_owned() });
+            Ordering::Equal
+        })?;
+        handle.set_commit_hook(move || {
+            let journal = &mut *latched(&committed);
+            journal.committed.append(&mut journal.written);
+            true
+        });
+        handle.set_rollback_hook(move || latched(&undone).written.clear());
+        drop(handle);
+        for statement in triggers() {
+            sqlx::query(sqlx::AssertSqlSafe(statement)).execute(&mut *connection).await?;
         }
         Ok(())
     }
 
-    /// Rises when the journal grows: as long as it stays the same, [`Store::changes`] finds nothing new.
+    /// What was committed since this was last asked.
     #[must_use]
-    pub fn journal_writes(&self) -> u64 {
+    pub fn take_changes(&self) -> Vec<Change> {
         match self.backend() {
-            Backend::Sqlite(sqlite) => sqlite.kept.written.journal.load(Ordering::SeqCst),
-            Backend::Postgres(_) => 0,
+            Backend::Sqlite(sqlite) => std::mem::take(&mut latched(&sqlite.kept.journal).committed),
+            Backend::Postgres(_) => Vec::new(),
         }
-    }
-
-    /// Rises when work may have changed: as long as it stays the same, [`Store::wakes`] says the same.
-    #[must_use]
-    pub fn waking_writes(&self) -> u64 {
-        match self.backend() {
-            Backend::Sqlite(sqlite) => sqlite.kept.written.waking.load(Ordering::SeqCst),
-            Backend::Postgres(_) => 0,
-        }
-    }
-
-    /// The changes after one.
-    ///
-    /// # Errors
-    /// [`super::StoreError::Database`].
-    pub async fn changes(&self, seq: i64) -> Result<Vec<Change>> {
-        const AFTER: &str = "SELECT seq, kind, row FROM journal WHERE seq > $1 ORDER BY seq";
-        Ok(on_db!(self, db => sqlx::query_as(AFTER).bind(seq).fetch_all(db).await?))
     }
 
     /// When each job has work next.
@@ -240,4 +212,35 @@ impl Store {
         on_db!(self, db => { sqlx::query(COPY).bind(path).execute(db).await?; });
         Ok(())
     }
+}
+
+fn latched(journal: &Latch<Journal>) -> std::sync::MutexGuard<'_, Journal> {
+    journal.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn triggers() -> Vec<String> {
+    let trigger = |name: String, event: &str, table: &str, when: String, kind: &str, row: String| {
+        format!(
+            "CREATE TEMP TRIGGER {name} AFTER {event} ON main.{table} WHEN {when} \
+             BEGIN SELECT {row} = '{kind}' COLLATE journal; END"
+        )
+    };
+    let mut triggers = Vec::new();
+    for (table, columns, changed) in TABLES {
+        let row = format!("json_object({columns})");
+        triggers.push(trigger(format!("{table}_new"), "INSERT", table, "TRUE".into(), table, row.clone()));
+        triggers.push(trigger(format!("{table}_changed"), "UPDATE", table, (*changed).into(), table, row));
+    }
+    for (table, job, at) in WAKING {
+        let [(old_job, old_at), (job, at)] =
+            ["OLD", "NEW"].map(|row| (job.replace("{row}", row), at.replace("{row}", row)));
+        let wakes = format!("json_array('{table}', NEW.id, {job}, {at})");
+        let sleeps = format!("json_array('{table}', OLD.id, NULL, NULL)");
+        let (is_planned, was_planned) = (format!("{at} IS NOT NULL"), format!("{old_at} IS NOT NULL"));
+        let is_other = format!("{old_at} IS NOT {at} OR {old_job} IS NOT {job}");
+        triggers.push(trigger(format!("{table}_wakes"), "INSERT", table, is_planned, "wake", wakes.clone()));
+        triggers.push(trigger(format!("{table}_wakes_then"), "UPDATE", table, is_other, "wake", wakes));
+        triggers.push(trigger(format!("{table}_sleeps"), "DELETE", table, was_planned, "wake", sleeps));
+    }
+    triggers
 }
