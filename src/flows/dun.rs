@@ -25,6 +25,10 @@ const UNHEARD: &str = "its ladder is over, but the mail server accepted no notic
 /// [`super::FlowError::Store`].
 pub async fn run_once(ctx: &Ctx, limit: usize) -> Result<Report> {
     let mut report = Report::default();
+    // That lasts until a person has looked: nothing is claimed only to be given back.
+    if witness::is_behind(ctx).await? {
+        return Ok(report);
+    }
     let (now, lease) = (ctx.now(), ctx.lease_until());
     let claimed = ctx.store.claim_charges(Work::Dun, &ctx.worker, now, lease, limit).await?;
     report.taken = claimed.len() as u64;

@@ -74,6 +74,11 @@ pub(super) async fn look(ctx: &Ctx) -> Result<View> {
     }
 }
 
+/// Whether it is on record that this database does not know what Stripe knows.
+pub(super) async fn is_behind(ctx: &Ctx) -> Result<bool> {
+    Ok(!mutant!(WitnessIgnored) && ctx.store.instance(ctx.now()).await?.behind_since.is_some())
+}
+
 async fn differs(ctx: &Ctx) -> Result<Option<String>> {
     let now = ctx.now();
     let agreed_secs = now.as_second() - ctx.witness.agreed_at.load(Ordering::SeqCst);

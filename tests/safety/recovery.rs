@@ -131,6 +131,22 @@ async fn a_restored_backup_charges_nothing_until_a_person_agrees_and_then_nothin
 }
 
 #[tokio::test]
+async fn what_a_restored_backup_had_planned_for_the_ladder_is_left_alone_until_a_person_agrees() {
+    let scene = Scene::new(&["pm_card_authenticationRequired"]).await;
+    let ctx = &scene.world.ctx;
+    drain(ctx).await;
+    scene.back_up();
+    one_off(ctx).await;
+    scene.days(10).await;
+    let restored = scene.on_backup().await;
+    let found = restored.run_once(Job::Dun, 100).await.unwrap();
+    assert_eq!((found.taken, restored.store.halted().await.unwrap().is_some()), (1, true));
+    scene.world.clock.advance(Duration::from_secs(3600));
+    let left_alone = restored.run_once(Job::Dun, 100).await.unwrap();
+    assert_eq!(left_alone.taken, 0, "nothing is claimed only to be given back");
+}
+
+#[tokio::test]
 async fn a_backup_from_before_the_first_charge_finds_it_whenever_it_comes_back() {
     for days_later in [0, 1, 9] {
         let scene = Scene::new(&["pm_card_visa", "pm_card_sandbox_fundsOnceThenGood"]).await;
