@@ -11,8 +11,8 @@ mod verdict;
 use jiff::Timestamp;
 
 use self::attempt::{adopt, answered, begin, sending};
-use self::collector::{collector_dead, link_opened, open_link};
-use self::decision::{collect_now, not_yet, review, step_due, stop, take_ladder};
+use self::collector::{collector_dead, link_opened, open_link, page_refused};
+use self::decision::{collect_now, not_yet, reached, review, step_due, stop, take_ladder};
 use self::verdict::{declined_late, paid, pending};
 use super::charge::{Charge, End, State};
 use super::decline::Decline;
@@ -63,6 +63,8 @@ pub enum Event {
     },
     /// Stripe was asked and the living collector is dead: canceled, expired, or never made.
     CollectorDead,
+    /// The bank refused, days later, what the customer paid on the page. Nobody can pay on it again.
+    PageRefused,
     /// A ladder step that needs no attempt is due.
     StepDue,
     /// An operator's or customer's decision that ends the charge without the machine.
@@ -79,6 +81,8 @@ pub enum Event {
     },
     /// A person must look.
     Review(String),
+    /// The customer can be reached by mail again: what waits for a person for nothing else goes on.
+    Reached,
 }
 
 /// What came of an attempt.
@@ -194,6 +198,8 @@ pub enum Refused {
 const PROCESSING_POLL_SECS: u64 = 6 * 3600;
 /// How long to wait after a collector could not be closed.
 const CLOSING_PAUSE_SECS: u64 = 60;
+/// How long a charge rests whose customer can be reached again: its mail leaves before.
+const REACHED_PAUSE_SECS: u64 = 3600;
 /// How long a try that the networks forbid for ever is waited for before the ladder goes on without it.
 const FORBIDDEN_PAUSE_SECS: u64 = 24 * 3600;
 
@@ -221,12 +227,14 @@ pub fn apply(charge: &Charge, event: &Event, policy: &Policy<'_>, now: Timestamp
         Event::OpenLink { until } => open_link(&mut step.charge, *until, now)?,
         Event::LinkOpened { session } => link_opened(&mut step.charge, session)?,
         Event::CollectorDead => collector_dead(&mut step, now)?,
+        Event::PageRefused => page_refused(&mut step, policy, now)?,
         Event::StepDue => step_due(&mut step, policy, now)?,
         Event::Stop(end) => stop(&mut step.charge, *end, now)?,
         Event::CollectNow => collect_now(&mut step.charge, now)?,
         Event::TakeLadder => take_ladder(&mut step.charge, policy)?,
         Event::NotYet { allowed } => not_yet(&mut step.charge, *allowed, now)?,
         Event::Review(why) => review(&mut step, why, now)?,
+        Event::Reached => reached(&mut step.charge, now)?,
     }
     step.charge.version += 1;
     Ok(step)

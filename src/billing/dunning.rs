@@ -112,8 +112,9 @@ pub struct Dunning {
     pub class: Class,
     /// The ladder it goes: that of its class when it took the first step.
     pub ladder: LadderId,
-    /// What the ladder had planned when a try was put before it: of a card that was just saved, or at an operator's word.
-    /// Such a try is no step of the ladder, which goes on as planned if it is declined.
+    /// What the ladder had planned when a try was put before it: of a card that was just saved, at an operator's word, or a
+    /// payment on a page whose result comes days later. Such a try is no step of the ladder, which goes on as planned if it is
+    /// declined.
     pub aside: Option<Next>,
 }
 
@@ -138,6 +139,9 @@ impl<'a> Rules<'a> {
         Self { id: LadderId::default(), ladder, retry: &super::retry::ByLadder, zone: &UTC }
     }
 }
+
+/// How the step of a mail begins that tells of a payment on a page that the bank refused days later.
+pub const LATE_REFUSAL: &str = "page-";
 
 /// Limit: a technical failure is retried silently for this long before the customer hears of it.
 const SILENT: Duration = Duration::from_secs(24 * 3600);

@@ -12,6 +12,7 @@ pub mod ids;
 pub mod ladder;
 pub mod money;
 pub mod network_rules;
+pub mod page_methods;
 pub mod plan;
 pub mod retry;
 pub mod share;

@@ -45,6 +45,9 @@ pub(super) fn check(global: &Global, args: &CheckArgs) -> Result<Exit> {
         .as_ref()
         .map_or("Stripe's own page in each mail".to_owned(), |url| format!("{url}/pay/..."));
     say!("pay links  {links}");
+    for (currency, methods) in config.stripe.page_methods.iter() {
+        say!("page {}   card, {}", currency.code(), methods.join(", "));
+    }
     let overridden: Vec<&str> = templates.overridden().collect();
     if !overridden.is_empty() {
         say!("templates  yours: {}", overridden.join(", "));

@@ -34,8 +34,8 @@ pub enum CustomersCommand {
         /// Who.
         customer: String,
     },
-    /// Correct a mail address. What could not be delivered leaves, if it is still true; a customer that recurd made at
-    /// Stripe gets the address there too.
+    /// Correct a mail address. What could not be delivered leaves, if it is still true, and what waited for that goes on; a
+    /// customer that recurd made at Stripe gets the address there too.
     Email(EmailArgs),
     /// Allow charging again after a dispute.
     Release {
@@ -199,8 +199,8 @@ async fn correct_address(global: &Global, args: &EmailArgs) -> Result<()> {
         let verb = if args.dry_run { "would be" } else { "is" };
         let stripe = if corrected.at_stripe { ", at Stripe too" } else { "" };
         format!(
-            "Customer {} {verb} written to at the new address{stripe}. Mails that leave now: {}.",
-            customer.id, corrected.mails
+            "Customer {} {verb} written to at the new address{stripe}. Mails that leave now: {}. Charges that go on: {}.",
+            customer.id, corrected.mails, corrected.charges
         )
     });
     Ok(())

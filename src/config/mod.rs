@@ -13,6 +13,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 
 use crate::billing::caps::DayCaps;
+use crate::billing::page_methods::PageMethods;
 use crate::billing::plan::Terms;
 pub use dunning::{Dunning, Ladders};
 pub use raw::{Mode, Preflight};
@@ -71,6 +72,8 @@ pub struct StripeConfig {
     pub account_per_sec: Option<std::num::NonZeroU32>,
     /// Until an answer is given up.
     pub timeout: Duration,
+    /// What the payment page offers besides the card.
+    pub page_methods: PageMethods,
 }
 
 /// `[mail]`, checked.

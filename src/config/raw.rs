@@ -101,6 +101,9 @@ pub struct RawStripe {
     pub account_per_sec: u32,
     /// Seconds until an answer is given up and the outcome counts as unknown.
     pub timeout_secs: u32,
+    /// What our payment page offers besides the card, by currency: `eur = ["sepa_debit"]`. Saved, and charged without the
+    /// customer, are cards alone.
+    pub page_methods: BTreeMap<String, Vec<String>>,
 }
 
 /// `[schedules]`: second minute hour day month weekday.
@@ -260,7 +263,8 @@ pub struct RawHttp {
 pub struct RawBrand {
     /// Who charges.
     pub name: String,
-    /// Language of mails and pages for customers whose own is unknown or not there: `en`, `de`, `fr`, `es`, `zh`.
+    /// Language of mails and pages for customers whose own is unknown or not there: `en`, `de`, `fr`, `es`, `zh` (simplified
+    /// script, for `zh-TW` and `zh-HK` too, unless `mail.templates` has words for them: `mail/zh-TW`, `pages/zh-TW`).
     pub locale: String,
     /// Colour of buttons, `#1a56db`.
     pub color: String,

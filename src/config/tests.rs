@@ -44,6 +44,18 @@ fn wrong_keys_are_named_with_line_and_suggestion() {
 }
 
 #[test]
+fn the_payment_page_offers_only_methods_that_pay_in_the_currency() {
+    let offered = load("[stripe.page_methods]\nEUR = [\"sepa_debit\"]\n", &[]).unwrap().stripe.page_methods;
+    assert_eq!(offered.of("eur".parse().unwrap()), ["sepa_debit"]);
+    assert_eq!(
+        refusal("[stripe.page_methods]\neur = [\"sepa_debut\"]\n"),
+        ":2: stripe.page_methods.eur: `sepa_debut` is not a method for the payment page; did you mean `sepa_debit`?"
+    );
+    assert!(refusal("[stripe.page_methods]\nusd = [\"sepa_debit\"]\n").contains("does not pay in USD"));
+    assert!(refusal("[stripe.page_methods]\nxxx = [\"sepa_debit\"]\n").contains("not a currency"));
+}
+
+#[test]
 fn keys_must_fit_the_mode() {
     let live = [("RECURD__STRIPE__SECRET_KEY", "sk_live_123")];
     assert!(load("", &live).unwrap_err().to_string().contains("live key"));

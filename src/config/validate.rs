@@ -11,7 +11,8 @@ use super::raw::{BrandConfig, Mode, RawConfig, RawGuard, RawLimits, RawMail, Raw
 use super::{Config, ConfigError, Guard, Limits, MailConfig, StripeConfig, dunning, load};
 use crate::billing::calendar::{Anchor, Interval, Unit, zone};
 use crate::billing::caps::DayCaps;
-use crate::billing::money::Money;
+use crate::billing::money::{Money, MoneyError};
+use crate::billing::page_methods::PageMethods;
 use crate::billing::plan::{NoticeFor, Terms, Window};
 
 /// What to say of hours that are none.
@@ -141,6 +142,12 @@ fn stripe(raw: RawStripe, place: &Place<'_>) -> Result<StripeConfig, ConfigError
     if raw.timeout_secs < 10 || raw.timeout_secs > 300 {
         return Err(place.wrong("stripe.timeout_secs", "must be between 10 and 300"));
     }
+    let mut page_methods = PageMethods::default();
+    for (code, names) in &raw.page_methods {
+        let offered = code.parse().map_err(|error: MoneyError| error.to_string());
+        let offered = offered.and_then(|currency| page_methods.offer(currency, names));
+        offered.map_err(|why| place.wrong(&format!("stripe.page_methods.{code}"), why))?;
+    }
     Ok(StripeConfig {
         mode: raw.mode,
         secret_key: (!key.is_empty()).then(|| key.into()),
@@ -150,6 +157,7 @@ fn stripe(raw: RawStripe, place: &Place<'_>) -> Result<StripeConfig, ConfigError
         endpoint_per_sec: NonZeroU32::new(raw.endpoint_per_sec),
         account_per_sec: NonZeroU32::new(raw.account_per_sec),
         timeout: Duration::from_secs(u64::from(raw.timeout_secs)),
+        page_methods,
     })
 }
 

@@ -190,9 +190,10 @@ pub(super) fn event_of_session(
             // The bank's answer came later, and it was no: nobody can pay on this page again.
             let intent = session.payment_intent.as_ref().and_then(|intent| intent.object());
             match intent.map(|intent| &intent.status) {
-                Some(PaymentIntentStatus::RequiresPaymentMethod | PaymentIntentStatus::Canceled)
-                    if !mutant!(FailedPageWaits) =>
-                {
+                Some(PaymentIntentStatus::RequiresPaymentMethod) if !mutant!(FailedPageWaits) => {
+                    Some(Event::PageRefused)
+                }
+                Some(PaymentIntentStatus::Canceled) if !mutant!(FailedPageWaits) => {
                     Some(Event::CollectorDead)
                 }
                 _ => Some(Event::Pending),
@@ -215,7 +216,8 @@ pub(super) fn event_of_session(
 
 fn session_receipt(claimed: &Claimed, session: &CheckoutSession, now: Timestamp) -> Option<Receipt> {
     let intent = session.payment_intent.as_ref()?;
-    let new_card = intent.object().and_then(|intent| intent.payment_method.as_ref());
+    let paid_with = intent.object().and_then(|intent| intent.payment_method.as_ref());
+    let new_card = paid_with.filter(|method| method.object().is_none_or(|method| method.card.is_some()));
     Some(Receipt {
         payment_intent: intent.id().to_owned(),
         session: Some(session.id.clone()),
@@ -235,7 +237,10 @@ pub(super) fn receipt(
 ) -> Receipt {
     let amount = intent.amount().filter(|_| intent.amount_received_minor == intent.amount_minor);
     let by_link = is_of_page(intent) || !intent.metadata.contains_key(ATTEMPT);
-    let card = intent.payment_method.as_ref().map(|method| method.id().to_owned());
+    let details =
+        intent.latest_charge.as_ref().and_then(|charge| charge.object()?.payment_method_details.as_ref());
+    let is_card = details.is_none_or(|details| details.card.is_some());
+    let card = intent.payment_method.as_ref().map(|method| method.id().to_owned()).filter(|_| is_card);
     Receipt {
         payment_intent: intent.id.clone(),
         session,

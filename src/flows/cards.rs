@@ -22,12 +22,12 @@ pub(super) async fn adopt(ctx: &Ctx, item: &OutboxItem) -> Result<OutboxResult> 
     let Some(owner) = ctx.store.find_customer(customer).await? else {
         return Ok(OutboxResult::Dropped("the customer is gone".into()));
     };
-    if method.customer.as_deref() != Some(owner.stripe_customer.as_str()) {
-        return Ok(OutboxResult::Failed(format!("{} was not saved on the customer", method.id)));
-    }
     let Some(card) = card_of(&method) else {
         return Ok(OutboxResult::Dropped(format!("{} is no card", method.id)));
     };
+    if method.customer.as_deref() != Some(owner.stripe_customer.as_str()) {
+        return Ok(OutboxResult::Failed(format!("{} was not saved on the customer", method.id)));
+    }
     ctx.store.set_default_card(customer, &card).await?;
     failpoint!("card adopted");
     if let Some(charge) = item.charge {

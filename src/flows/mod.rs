@@ -1,6 +1,7 @@
 //! The verbs. Each worker is `run_once(ctx, limit) -> Report`: the daemon ticks it, `recurd run` drains it, tests
 //! read its report. Flows read, ask `billing`, and write; no rules live here.
 
+mod about;
 pub mod address;
 mod answers;
 mod backup;
@@ -19,6 +20,7 @@ pub mod ladders;
 mod letters;
 pub mod manage;
 pub mod materialize;
+mod news;
 pub mod notices;
 pub mod notify;
 pub mod pay_link;

@@ -11,6 +11,7 @@ use super::settle::{Trace, settle_one};
 use super::{Ctx, Report, Result};
 use crate::billing::apply::Event;
 use crate::billing::charge::{Charge, State};
+use crate::billing::farewell::UNREACHED;
 use crate::billing::ids::ChargeId;
 use crate::billing::plan::Terms;
 use crate::billing::subscription::SubscriptionState;
@@ -93,8 +94,8 @@ pub(super) async fn holds_back(ctx: &Ctx, claimed: &Claimed, report: &mut Report
 
 fn question(why: &str) -> String {
     format!(
-        "the customer could not be told of it before ({why}): tell them another way and then run \
-         `recurd charges collect`, or end it with `recurd charges cancel`"
+        "{UNREACHED} of it before ({why}): correct the address (`recurd customers email`) and it goes on; or tell them \
+         another way and then run `recurd charges collect`, or end it with `recurd charges cancel`"
     )
 }
 

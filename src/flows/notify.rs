@@ -10,6 +10,7 @@ use super::letters::{About, context, tone};
 use super::still_true::{asks_for_money, still_true};
 use super::witness::{self, View};
 use super::{Ctx, Report, Result, card_link, cards, expiring, ladders, notices, pay_link};
+use crate::billing::dunning::LATE_REFUSAL;
 use crate::billing::ids::CustomerId;
 use crate::mail::{
     AlarmContext, Letter, Link, Mail, MailContext, MailName, Mailbox, MessageId, SendError, letter,
@@ -211,8 +212,10 @@ async fn write(
         }
         _ => None,
     };
+    // What was refused days after the page is not what the saved card was refused for.
+    let of_page = item.step.starts_with(LATE_REFUSAL);
     let attempts = ctx.store.attempts(claimed.charge.id).await?;
-    let decline = attempts.iter().rev().find_map(crate::store::AttemptRow::decline);
+    let decline = attempts.iter().rev().find_map(crate::store::AttemptRow::decline).filter(|_| !of_page);
     let about = About {
         claimed,
         customer,
@@ -223,7 +226,11 @@ async fn write(
         pay_url: url.and_then(|url| Link::new(&url).ok()),
         locale: regional_locale(&ctx.templates, name, &customer.locale),
     };
-    render(ctx, name, &context(&ctx.head, &about))
+    let mut context = context(&ctx.head, &about);
+    if of_page || ctx.store.paid_without_card(claimed.charge.id).await? {
+        context.card = None;
+    }
+    render(ctx, name, &context)
 }
 
 pub(super) fn render(ctx: &Ctx, name: MailName, context: &MailContext) -> Result<Letter> {

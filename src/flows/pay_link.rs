@@ -12,6 +12,7 @@ use super::{Ctx, FlowError, Report, Result};
 use crate::billing::apply::Event;
 use crate::billing::charge::{Charge, State};
 use crate::billing::ids::ChargeId;
+use crate::billing::subscription::SubscriptionState;
 use crate::store::Claimed;
 use crate::stripe::Error;
 use crate::stripe::checkout::{CreatePaymentSession, SessionPage};
@@ -202,6 +203,9 @@ fn request(
     .into_iter()
     .filter(|(_, value)| !value.is_empty())
     .collect();
+    // Who is about to subscribe saves a card with the first payment: only a card pays it.
+    let subscribes = claimed.subscription_state == Some(SubscriptionState::Pending);
+    let others = ctx.config.stripe.page_methods.of(charge.amount.currency());
     Ok(CreatePaymentSession {
         page: SessionPage {
             customer: &claimed.stripe_customer,
@@ -212,6 +216,7 @@ fn request(
             submit_message: Some(&ctx.config.consent_text),
             metadata: &metadata,
         },
+        other_methods: if subscribes { &[] } else { others },
         amount: charge.amount,
         product_name: &charge.description,
         description: Some(&charge.description),

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::about::{About, about};
 use super::answers::{CHARGE, ENROLMENT, INSTANCE, event_of_intent, is_of_page};
 use super::enrol::Completed;
 use super::reconcile::known_decline;
 use super::settle::{Trace, settle_one};
 use super::tries::{self, event_of_page};
-use super::{Ctx, Report, Result, reversals};
+use super::{Ctx, Report, Result, news, reversals};
 use crate::billing::apply::Event;
 use crate::billing::charge::State;
 use crate::billing::ids::ChargeId;
@@ -122,28 +123,23 @@ fn ours(is_ours: bool) -> Result<Applied> {
 
 async fn apply_event(ctx: &Ctx, event: &StoredEvent, report: &mut Report) -> Result<Applied> {
     let Some(id) = event.object_id.as_deref() else { return Ok(Applied::NotOurs) };
-    match (event.object_type.as_deref(), event.kind.as_str()) {
-        (Some("payment_intent"), _) => payment_intent(ctx, id, report).await,
-        (Some("checkout.session"), _) => session(ctx, id, report).await,
-        (Some("setup_intent"), "setup_intent.succeeded") => card_saved(ctx, id).await,
-        (Some("payment_method"), "payment_method.detached") => {
-            let forgotten = ctx.store.forget_card(id).await?;
-            Ok(if forgotten > 0 { Applied::Yes } else { Applied::NotOurs })
-        }
-        (Some("payment_method"), "payment_method.automatically_updated" | "payment_method.updated") => {
-            refresh_card(ctx, id).await
-        }
-        (Some("dispute"), "charge.dispute.created") => ours(reversals::dispute(ctx, id).await?),
-        (Some("radar.early_fraud_warning"), "radar.early_fraud_warning.created") => {
-            ours(reversals::fraud_warning(ctx, &event.id).await?)
-        }
-        (Some("charge"), "charge.refunded") => ours(reversals::refunded(ctx, id).await?),
-        (Some("refund"), _) => ours(reversals::refund(ctx, &event.id, &event.kind).await?),
-        (Some("customer"), "customer.deleted") => {
-            let held = ctx.store.hold_customer(id, Some("the customer was deleted at Stripe")).await?;
-            Ok(if held > 0 { Applied::Yes } else { Applied::NotOurs })
-        }
-        _ => Ok(Applied::NotOurs),
+    match about(event.object_type.as_deref().unwrap_or_default(), &event.kind) {
+        About::Payment => payment_intent(ctx, id, report).await,
+        About::Page => session(ctx, id, report).await,
+        About::Saving => saving(ctx, id).await,
+        About::CardGone => ours(ctx.store.forget_card(id).await? > 0),
+        About::CardChanged => refresh_card(ctx, id).await,
+        About::Dispute => ours(reversals::dispute(ctx, id).await?),
+        About::FraudWarning => ours(reversals::fraud_warning(ctx, &event.id).await?),
+        About::Review => ours(news::review(ctx, &event.id).await?),
+        About::Refunded => ours(reversals::refunded(ctx, id).await?),
+        About::Refund => ours(reversals::refund(ctx, &event.id, &event.kind).await?),
+        About::CustomerChanged => ours(news::customer_changed(ctx, id, &event.id).await?),
+        About::CustomerGone => ours(news::customer_gone(ctx, id).await?),
+        About::Mandate => ours(news::mandate(ctx, &event.id).await?),
+        About::Account => ours(news::account(ctx, &event.id).await?),
+        About::Payout => ours(news::payout(ctx, &event.id).await?),
+        About::Nothing => Ok(Applied::NotOurs),
     }
 }
 
@@ -229,8 +225,8 @@ async fn session(ctx: &Ctx, id: &str, report: &mut Report) -> Result<Applied> {
     settle_session(ctx, charge, id, report).await
 }
 
-/// A card was saved on a page of ours: tells the same as the page's own event, which may be late or lost.
-async fn card_saved(ctx: &Ctx, id: &str) -> Result<Applied> {
+/// A card was saved on a page of ours, or never will be: tells the same as the page's own event, which may be late or lost.
+async fn saving(ctx: &Ctx, id: &str) -> Result<Applied> {
     let metadata = ctx.stripe.retrieve_setup_intent(id).await?.value.metadata;
     let of_us = metadata.get(INSTANCE) == Some(&ctx.instance.to_string());
     let Some(enrolment) = metadata.get(ENROLMENT).filter(|_| of_us) else { return Ok(Applied::NotOurs) };

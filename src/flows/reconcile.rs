@@ -140,8 +140,8 @@ async fn find(ctx: &Ctx, claimed: &Claimed, attempt: Attempt) -> Result<Option<E
     Ok(None)
 }
 
-/// Stripe's charge whose decline is on record: the same one again is not a new decline. What a slow bank declined has no attempt
-/// to be on record with, and is known by what counts for the card networks.
+/// Stripe's charge whose decline is on record, with its attempt or by what counts for the card networks: the same one again is not
+/// a new decline.
 pub(super) async fn known_decline(
     ctx: &Ctx,
     claimed: &Claimed,

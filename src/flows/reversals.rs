@@ -13,13 +13,60 @@ use crate::billing::charge::State;
 use crate::billing::ids::ChargeId;
 use crate::billing::money::Money;
 use crate::store::{Claimed, OutboxInsert};
+use crate::stripe::disputes::DisputeStatus;
 use crate::stripe::payment_intents::PaymentIntentStatus;
 use crate::stripe::refunds::{CreateRefund, RefundReason, RefundStatus};
 
-/// The cardholder wants the money of a Stripe charge back. Returns whether the customer is ours.
+/// The cardholder wants the money of a Stripe charge back, or has it, or not. Returns whether the customer is ours.
 pub(super) async fn dispute(ctx: &Ctx, id: &str) -> Result<bool> {
-    let Some(charge) = ctx.stripe.retrieve_dispute(id).await?.value.charge else { return Ok(false) };
-    hold(ctx, &charge, id, "dispute", "the cardholder disputes a charge").await
+    let dispute = ctx.stripe.retrieve_dispute(id).await?.value;
+    let Some(charge) = dispute.charge else { return Ok(false) };
+    let (end, holds) = match dispute.status {
+        DisputeStatus::Won => ("the dispute was won, and the money stays", false),
+        DisputeStatus::Lost => ("the dispute was lost, and the money is the cardholder's again", true),
+        DisputeStatus::WarningClosed => ("the bank's inquiry led to no dispute", false),
+        DisputeStatus::Prevented => ("the dispute was settled before it began", false),
+        DisputeStatus::WarningNeedsResponse
+        | DisputeStatus::WarningUnderReview
+        | DisputeStatus::NeedsResponse
+        | DisputeStatus::UnderReview
+        | DisputeStatus::Unknown(_) => {
+            return hold(ctx, &charge, id, "dispute", "the cardholder disputes a charge").await;
+        }
+    };
+    // Its beginning may not have been heard of.
+    if holds && !hold(ctx, &charge, id, "dispute", "the cardholder disputed a charge").await? {
+        return Ok(false);
+    }
+    ended(ctx, &charge, id, dispute.status.as_str(), end).await
+}
+
+/// A dispute is over. What it held stays held until a person lifts it.
+async fn ended(ctx: &Ctx, charge: &str, id: &str, status: &str, end: &str) -> Result<bool> {
+    let charge = ctx.stripe.retrieve_charge(charge).await?.value;
+    let Some(customer) = charge.customer else { return Ok(false) };
+    let Some(ours) = ctx.store.find_customer(ctx.instance.customer(&customer)).await? else {
+        return Ok(false);
+    };
+    let held = match ours.hold_why {
+        Some(_) => format!(
+            ". Nothing is charged to {customer} all the same: a person lifts that with `recurd customers release {customer}`"
+        ),
+        None => String::new(),
+    };
+    let about = charge.metadata.get(CHARGE).and_then(|id| id.parse::<ChargeId>().ok());
+    let about = match about {
+        Some(about) => ctx.store.find_charge(about).await?.map(|found| found.charge.id),
+        None => None,
+    };
+    let alarm = OutboxInsert::alarm(
+        id.to_owned(),
+        &format!("dispute-{status}"),
+        format!("{id}: {end}{held}"),
+        ctx.now(),
+    );
+    ctx.store.promise(&[alarm.of_charge(about)]).await?;
+    Ok(true)
 }
 
 /// The issuer reports fraud before any dispute. The API that we are pinned to has no such object to read: the event is
@@ -31,16 +78,32 @@ pub(super) async fn fraud_warning(ctx: &Ctx, event: &str) -> Result<bool> {
         .await
 }
 
-async fn hold(ctx: &Ctx, charge: &str, id: &str, step: &str, what: &str) -> Result<bool> {
+/// Charges nothing more to the customer of a Stripe charge, once for each reason: a person may have lifted it since.
+///
+/// Crash: if we die before the alarm is promised, the event comes again and holds again.
+pub(super) async fn hold(ctx: &Ctx, charge: &str, id: &str, step: &str, what: &str) -> Result<bool> {
+    if ctx.store.is_promised(id, step).await? {
+        return Ok(true);
+    }
     let Some(customer) = ctx.stripe.retrieve_charge(charge).await?.value.customer else { return Ok(false) };
     if ctx.store.hold_customer(&customer, Some(&format!("{what} ({id})"))).await? == 0 {
         return Ok(false);
     }
+    failpoint!("held..told");
     let text = format!(
         "{id}: {what}. Nothing more is charged to {customer} until `recurd customers release` is run"
     );
     ctx.store.promise(&[OutboxInsert::alarm(id.to_owned(), step, text, ctx.now())]).await?;
     Ok(true)
+}
+
+/// Our charge behind a Stripe charge.
+pub(super) async fn charge_of_ours(ctx: &Ctx, charge: &str) -> Result<Option<Claimed>> {
+    let charge = ctx.stripe.retrieve_charge(charge).await?.value;
+    match charge.metadata.get(CHARGE).and_then(|id| id.parse::<ChargeId>().ok()) {
+        Some(ours) => Ok(ctx.store.find_charge(ours).await?),
+        None => Ok(None),
+    }
 }
 
 /// Somebody gave money of a Stripe charge back, or a refund failed and it came back: what counts is what Stripe says now.

@@ -193,6 +193,9 @@ fn attempt_update(
     trace: Trace,
     now: Timestamp,
 ) -> Option<AttemptUpdate> {
+    if let (State::Processing { .. }, Event::Declined(decline)) = (&claimed.charge.state, event) {
+        return Some(AttemptUpdate::declined_late(after.id, after.attempts, decline, now));
+    }
     let before = claimed.charge.open_attempt()?;
     if let Some(open) = after.open_attempt().filter(|open| open.number == before.number) {
         let error = trace.error.filter(|_| matches!(event, Event::Answered { .. }));

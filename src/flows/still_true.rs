@@ -41,6 +41,10 @@ pub(super) async fn still_true(
             Some(Against::Wait(why)) => Err(wait(ctx, REST, why, false)),
         });
     }
+    if asks_for_money(name) && matches!(claimed.charge.state, State::Processing { .. }) {
+        // The ladder waits for the bank: if it says no, the customer must still hear what the ladder promised.
+        return Ok(Err(wait(ctx, REST, "a payment is on its way".into(), false)));
+    }
     if let Some(why) = no_longer_true(name, &claimed.charge.state) {
         return drop(why);
     }

@@ -60,7 +60,7 @@ pub(super) async fn paid(
             tracing::warn!(charge.id = %id, "The payment of charge {id} could not be settled on return: {error}");
         }
         if let Ok(Some(found)) = http.ctx.store.find_charge(id).await
-            && matches!(found.charge.state, Charge::Paid { .. })
+            && matches!(found.charge.state, Charge::Paid { .. } | Charge::Processing { .. })
         {
             return http.answer(&language, "", super::pay::page(&http, &found).await);
         }

@@ -7,8 +7,12 @@ use super::charges;
 use super::state::State;
 
 pub(super) fn account(state: &mut State, _: &Call<'_>) -> Answered {
+    Ok(render(state))
+}
+
+pub(super) fn render(state: &State) -> Value {
     let options = &state.options;
-    Ok(json!({
+    json!({
         "id": options.account, "object": "account", "business_profile": { "name": options.merchant_name,
             "mcc": null, "product_description": null, "support_address": null, "support_email": null,
             "support_phone": null, "support_url": null, "url": null },
@@ -25,7 +29,7 @@ pub(super) fn account(state: &mut State, _: &Call<'_>) -> Answered {
                 "statement_descriptor_kanji": null },
         },
         "type": "standard",
-    }))
+    })
 }
 
 pub(super) fn balance(state: &mut State, _: &Call<'_>) -> Answered {

@@ -63,6 +63,10 @@ pub(super) fn confirm(state: &mut State, id: &str, how: &How) -> Result<(), ApiE
         let message = "You cannot confirm this PaymentIntent because it's missing a payment method. Send payment_method.";
         return Err(ApiError::unexpected_state("payment_intent", message, intent.render()));
     };
+    if let Some(other) = method(state, id).filter(|method| !intent.methods.iter().any(|one| one == method)) {
+        let message = format!("The payment method type {other} is not allowed on this PaymentIntent.");
+        return Err(ApiError::param("payment_method", message));
+    }
     if intent.confirms >= intent.confirms_max {
         return too_often(state, id);
     }
@@ -140,9 +144,10 @@ fn settle(state: &mut State, id: &str, verdict: Verdict, how: &How) -> Result<()
         Verdict::Processing { after, then } => {
             let until = state.now() + millis(after) / 1000;
             let charge = charges::insert(state, id, &Settled::Pending, !how.off_session);
+            let is_card = method(state, id) == Some("card");
             if let Some(intent) = state.payment_intents.get_mut(id) {
                 intent.status = Status::Processing;
-                intent.processing_until = Some(until);
+                intent.processing_until = is_card.then_some(until);
                 intent.latest_charge = Some(charge);
                 let shown = intent.clone();
                 state.emit("payment_intent.processing", &shown);
@@ -169,9 +174,10 @@ fn pay(state: &mut State, id: &str, charge: String, authenticated: bool) {
     intent.last_payment_error = None;
     intent.status = if manual { Status::RequiresCapture } else { Status::Succeeded };
     intent.amount_received = if manual { 0 } else { intent.amount };
-    let saves = intent.setup_future_usage.as_deref() == Some("off_session");
     let (card, customer) = (intent.payment_method.clone(), intent.customer.clone());
-    if let (true, Some(card), Some(customer)) = (saves, card, customer) {
+    if let (Some(card), Some(customer), Some(method)) = (card, customer, method(state, id))
+        && state.payment_intents.get(id).is_some_and(|intent| intent.saves(method))
+    {
         save_card(state, &card, &customer, authenticated);
     }
     if let Some(shown) = state.payment_intents.get(id).cloned() {
@@ -179,6 +185,12 @@ fn pay(state: &mut State, id: &str, charge: String, authenticated: bool) {
             if manual { "payment_intent.amount_capturable_updated" } else { "payment_intent.succeeded" };
         state.emit(kind, &shown);
     }
+}
+
+/// What an intent is being paid with: `card`, or a debit.
+fn method(state: &State, intent: &str) -> Option<&'static str> {
+    let given = state.payment_intents.get(intent)?.payment_method.as_deref()?;
+    state.payment_methods.get(given).map(|given| given.kind.method())
 }
 
 /// The payment also saves its card. A card that cannot be attached stays unsaved; the payment stands.

@@ -23,6 +23,7 @@ pub(super) enum Behaviour {
 pub(super) struct CardKind {
     /// Empty for a card that is only known by its number.
     pub(super) token: String,
+    /// Of a bank account its IBAN.
     pub(super) number: String,
     pub(super) brand: String,
     pub(super) country: String,
@@ -38,6 +39,20 @@ pub(super) struct CardKind {
     pub(super) script: Vec<Step>,
     /// In words, for the sandbox's own cards.
     pub(super) meaning: String,
+}
+
+/// Bank debits that the Checkout page takes, in Stripe's spelling.
+pub(super) const SEPA_DEBIT: &str = "sepa_debit";
+
+impl CardKind {
+    /// `card`, or a debit of a bank account.
+    pub(super) fn method(&self) -> &'static str {
+        if is_iban(&self.number) { SEPA_DEBIT } else { "card" }
+    }
+}
+
+fn is_iban(number: &str) -> bool {
+    number.starts_with(|first: char| first.is_ascii_alphabetic())
 }
 
 static KINDS: LazyLock<Vec<CardKind>> = LazyLock::new(|| {
@@ -79,11 +94,16 @@ fn stripe_card(row: &csv::StringRecord) -> Option<CardKind> {
 }
 
 fn own_card(row: &csv::StringRecord) -> Option<CardKind> {
+    let number = row.get(1)?;
+    let (brand, country) = match number.get(..2) {
+        Some(country) if is_iban(number) => (SEPA_DEBIT, country),
+        _ => ("visa", "US"),
+    };
     Some(CardKind {
         token: row.get(0)?.to_owned(),
-        number: row.get(1)?.to_owned(),
-        brand: "visa".to_owned(),
-        country: "US".to_owned(),
+        number: number.to_owned(),
+        brand: brand.to_owned(),
+        country: country.to_owned(),
         funding: "credit".to_owned(),
         attaches: true,
         on_setup: Behaviour::Pays,
@@ -155,6 +175,17 @@ pub(super) fn passes_luhn(number: &str) -> bool {
     sum.is_multiple_of(10)
 }
 
+/// The check digits of an IBAN (ISO 13616).
+pub(super) fn passes_97(iban: &str) -> bool {
+    let Some((start, rest)) = iban.split_at_checked(4).filter(|_| iban.is_ascii()) else { return false };
+    let mut digits = rest.chars().chain(start.chars()).map(|digit| digit.to_digit(36));
+    let rest = digits.try_fold(0_u32, |rest, digit| {
+        let digit = digit?;
+        Some((rest * if digit > 9 { 100 } else { 10 } + digit) % 97)
+    });
+    rest == Some(1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -169,7 +200,8 @@ mod tests {
             + lines(include_str!("../../data/sandbox_payment_methods.csv"));
         assert_eq!(KINDS.len(), rows);
         for kind in KINDS.iter().filter(|kind| !kind.number.is_empty()) {
-            assert!(passes_luhn(&kind.number), "{}", kind.number);
+            let passes = if kind.method() == "card" { passes_luhn } else { passes_97 };
+            assert!(passes(&kind.number), "{}", kind.number);
         }
     }
 

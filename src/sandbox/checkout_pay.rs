@@ -19,7 +19,7 @@ use super::state::{State, in_path};
 /// What a person typed or chose.
 #[derive(Clone, Debug, Default)]
 pub struct CardEntry {
-    /// A test card's number, a token such as `pm_card_visa`, or the id of a saved card.
+    /// A test card's number, a token such as `pm_card_visa`, the id of a saved card, or an IBAN of the sandbox's.
     pub card: String,
     /// Such as `12/34`; left out, a date in the future.
     pub expiry: Option<String>,
@@ -119,6 +119,9 @@ fn choose(state: &mut State, session: &str, entry: &CardEntry) -> Result<String,
         return if theirs { Ok(text) } else { Err("This saved card belongs to somebody else.".to_owned()) };
     }
     let kind = kind_of(&text)?;
+    if !state.sessions.get(session).is_some_and(|one| one.methods().iter().any(|one| one == kind.method())) {
+        return Err("This page does not take that.".to_owned());
+    }
     let expiry = read_expiry(entry, state.now())?;
     if entry.cvc.as_ref().is_some_and(|cvc| !matches!(cvc.len(), 0 | 3 | 4)) {
         return Err("Your card's security code is incomplete.".to_owned());
@@ -139,6 +142,10 @@ fn choose(state: &mut State, session: &str, entry: &CardEntry) -> Result<String,
 fn kind_of(text: &str) -> Result<&'static CardKind, String> {
     if let Some(kind) = cards::by_token(text) {
         return Ok(kind);
+    }
+    if cards::passes_97(text) {
+        let account = cards::by_number(text);
+        return account.ok_or_else(|| "This is a sandbox: it takes only its own IBANs.".to_owned());
     }
     let digits = (12..=19).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
     if !digits || !cards::passes_luhn(text) {
@@ -167,8 +174,7 @@ fn read_expiry(entry: &CardEntry, now: i64) -> Result<Option<(i64, i64)>, String
 /// A session without a customer makes one when it is told to, or when it saves a card for later.
 fn make_customer(state: &mut State, id: &str, entry: &CardEntry) -> Result<(), ApiError> {
     let session = in_path(&state.sessions, "session", id)?;
-    let saves = session.params.has("payment_intent_data/setup_future_usage");
-    let wanted = saves || session.params.text("customer_creation") == Some("always");
+    let wanted = session.keeps_card() || session.params.text("customer_creation") == Some("always");
     if session.customer.is_some() || !wanted {
         return Ok(());
     }
@@ -213,10 +219,16 @@ fn make_intent(state: &mut State, id: &str) -> Result<String, ApiError> {
     let session = in_path(&state.sessions, "session", id)?;
     let (amount, currency) = (session.amount, session.currency.clone().unwrap_or_default());
     let customer = session.customer.clone();
-    let data = Params(json!({ "payment_intent_data": session.params.get("payment_intent_data") }));
+    let sent = |name: &str| session.params.get(name).clone();
+    let options = sent("payment_method_options");
+    let data = Params(
+        json!({ "payment_intent_data": sent("payment_intent_data"), "payment_method_options": options }),
+    );
+    let methods = session.methods();
     let intent = intent::insert(state, (amount, &currency), customer, &data, "payment_intent_data/")?;
     if let Some(intent) = state.payment_intents.get_mut(&intent) {
         intent.session = Some(id.to_owned());
+        intent.methods = methods;
     }
     if let Some(session) = state.sessions.get_mut(id) {
         session.payment_intent = Some(intent.clone());

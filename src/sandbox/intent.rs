@@ -51,6 +51,10 @@ pub(super) struct PaymentIntent {
     pub(super) payment_method: Option<String>,
     pub(super) receipt_email: Option<String>,
     pub(super) setup_future_usage: Option<String>,
+    /// The same for cards alone.
+    pub(super) card_future_usage: Option<String>,
+    /// With what it can be paid.
+    pub(super) methods: Vec<String>,
     pub(super) suffix: Option<String>,
     pub(super) capture_method: String,
     pub(super) status: Status,
@@ -105,11 +109,7 @@ impl PaymentIntent {
             "latest_charge": self.latest_charge, "livemode": false, "managed_payments": null,
             "metadata": self.metadata, "next_action": self.next_action, "on_behalf_of": null,
             "payment_method": self.payment_method, "payment_method_configuration_details": null,
-            "payment_method_options": { "card": {
-                "installments": null, "mandate_options": null, "network": null,
-                "request_three_d_secure": self.three_d_secure,
-            } },
-            "payment_method_types": ["card"],
+            "payment_method_options": self.method_options(), "payment_method_types": self.methods,
             "receipt_email": self.receipt_email, "review": null, "setup_future_usage": self.setup_future_usage,
             "shipping": self.shipping, "statement_descriptor": null, "statement_descriptor_suffix": self.suffix,
             "status": self.status.name(), "transfer_group": self.transfer_group,
@@ -119,6 +119,27 @@ impl PaymentIntent {
             object["processing"] = json!({ "type": "card", "card": { "customer_notification": notice } });
         }
         object
+    }
+
+    fn method_options(&self) -> Value {
+        let mut card = json!({
+            "installments": null, "mandate_options": null, "network": null,
+            "request_three_d_secure": self.three_d_secure,
+        });
+        if let Some(usage) = &self.card_future_usage {
+            card["setup_future_usage"] = usage.as_str().into();
+        }
+        let mut options = json!({});
+        for method in &self.methods {
+            options[method] = if method == "card" { card.clone() } else { json!({}) };
+        }
+        options
+    }
+
+    /// Whether a payment with such a method also saves it for charges without its holder.
+    pub(super) fn saves(&self, method: &str) -> bool {
+        let of_card = self.card_future_usage.as_deref().filter(|_| method == "card");
+        of_card.or(self.setup_future_usage.as_deref()) == Some("off_session")
     }
 
     pub(super) fn row(&self) -> PaymentIntentRow {
@@ -164,6 +185,8 @@ pub(super) fn insert(
         payment_method: None,
         receipt_email: owned("receipt_email"),
         setup_future_usage: owned("setup_future_usage"),
+        card_future_usage: params.owned("payment_method_options/card/setup_future_usage"),
+        methods: vec!["card".to_owned()],
         suffix: owned("statement_descriptor_suffix"),
         capture_method: owned("capture_method").unwrap_or_else(|| "automatic_async".to_owned()),
         status: Status::RequiresPaymentMethod,

@@ -251,6 +251,32 @@ impl Sandbox {
         disputes::open(&mut state, charge, "fraudulent", false);
     }
 
+    /// The bank decides about a dispute: `won`, `lost` or `warning_closed`. Whether there is such a dispute.
+    pub fn close_dispute(&self, dispute: &str, status: &'static str) -> bool {
+        let mut state = self.lock();
+        state.pass_time();
+        disputes::close(&mut state, dispute, status).is_some()
+    }
+
+    /// Something happens to an object that this sandbox does not have: a mandate, a review, a payout. Only its event can be
+    /// read.
+    pub fn announce(&self, event: &'static str, object: &serde_json::Value) {
+        let mut state = self.lock();
+        state.pass_time();
+        state.call = state::CallFacts::default();
+        state.emit(event, object);
+    }
+
+    /// Stripe lets the account charge, or no longer.
+    pub fn enable_charges(&self, enabled: bool) {
+        let mut state = self.lock();
+        state.pass_time();
+        state.call = state::CallFacts::default();
+        state.options.charges_enabled = enabled;
+        let account = account::render(&state);
+        state.emit("account.updated", &account);
+    }
+
     /// The issuer reports fraud before any dispute.
     pub fn warn_of_fraud(&self, charge: &str) {
         let mut state = self.lock();

@@ -152,7 +152,8 @@ fn show(state: &State, id: &str, refused: Option<&str>) -> Response {
             "cancel_url": session.cancel_url.as_deref().filter(|url| is_web(url)),
             "needs_terms": text("consent_collection/terms_of_service").as_deref() == Some("required"),
             "may_save": text("saved_payment_method_options/payment_method_save").as_deref() == Some("enabled"),
-            "keeps_card": session.mode == Mode::Setup || session.params.has("payment_intent_data/setup_future_usage"),
+            "keeps_card": session.mode == Mode::Setup || session.keeps_card(),
+            "debits": session.methods().iter().any(|one| one == cards::SEPA_DEBIT),
             "submit_text": text("custom_text/submit/message"),
             "terms_text": text("custom_text/terms_of_service_acceptance/message"),
         }),
@@ -186,7 +187,7 @@ fn submit(state: &mut State, id: &str, fields: &Fields) -> Response {
     // Whoever types a number means it, though a saved card was chosen before.
     let chosen = fields.get("saved").filter(|saved| saved != "new");
     let entry = CardEntry {
-        card: fields.get("card").or(chosen).unwrap_or_default(),
+        card: fields.get("card").or_else(|| fields.get("iban")).or(chosen).unwrap_or_default(),
         expiry: fields.get("exp"),
         cvc: fields.get("cvc"),
         email: fields.get("email"),

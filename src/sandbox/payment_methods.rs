@@ -1,4 +1,4 @@
-//! Cards as the API shows them.
+//! Cards, and bank accounts that the Checkout page debits, as the API shows them.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::api::{Answered, Call};
 use super::books::PaymentMethodRow;
-use super::cards::{self, CardKind};
+use super::cards::{self, CardKind, SEPA_DEBIT};
 use super::customers;
 use super::errors::ApiError;
 use super::ids::hash;
@@ -83,18 +83,38 @@ impl PaymentMethod {
     }
 
     pub(super) fn render(&self) -> Value {
-        json!({
+        let method = self.kind.method();
+        let facts =
+            if method == "card" { self.card() } else { self.account(&json!({ "generated_from": null })) };
+        let mut object = json!({
             "id": self.id, "object": "payment_method", "allow_redisplay": self.allow_redisplay,
             "billing_details": *self.billing_details, "created": self.created, "customer": self.customer,
-            "customer_account": null, "livemode": false, "metadata": self.metadata, "type": "card",
-            "card": {
-                "brand": self.brand, "checks": self.checks(), "country": self.kind.country,
-                "display_brand": self.brand, "exp_month": self.exp_month, "exp_year": self.exp_year,
-                "fingerprint": self.fingerprint, "funding": self.kind.funding, "generated_from": null,
-                "last4": self.last4, "networks": { "available": [self.brand], "preferred": null },
-                "regulated_status": "unregulated",
-                "three_d_secure_usage": { "supported": !self.kind.token.contains("NotSupported") }, "wallet": null,
-            },
+            "customer_account": null, "livemode": false, "metadata": self.metadata, "type": method,
+        });
+        object[method] = facts;
+        object
+    }
+
+    /// A bank account, with what stands in this place besides.
+    fn account(&self, besides: &Value) -> Value {
+        let mut account = json!({
+            "bank_code": self.kind.number.get(4..12), "branch_code": null, "country": self.kind.country,
+            "fingerprint": self.fingerprint, "last4": self.last4,
+        });
+        for (name, value) in besides.as_object().into_iter().flatten() {
+            account[name] = value.clone();
+        }
+        account
+    }
+
+    fn card(&self) -> Value {
+        json!({
+            "brand": self.brand, "checks": self.checks(), "country": self.kind.country,
+            "display_brand": self.brand, "exp_month": self.exp_month, "exp_year": self.exp_year,
+            "fingerprint": self.fingerprint, "funding": self.kind.funding, "generated_from": null,
+            "last4": self.last4, "networks": { "available": [self.brand], "preferred": null },
+            "regulated_status": "unregulated",
+            "three_d_secure_usage": { "supported": !self.kind.token.contains("NotSupported") }, "wallet": null,
         })
     }
 
@@ -114,8 +134,11 @@ impl PaymentMethod {
         })
     }
 
-    /// The card as a charge remembers it.
+    /// The card or account as a charge remembers it.
     pub(super) fn details_for_charge(&self) -> Value {
+        if self.kind.method() != "card" {
+            return json!({ "type": SEPA_DEBIT, "sepa_debit": self.account(&json!({ "mandate": null })) });
+        }
         json!({
             "type": "card",
             "card": {
@@ -259,9 +282,9 @@ pub(super) fn list_of_customer(state: &mut State, call: &Call<'_>) -> Answered {
 /// Without a customer the list is empty: cards that belong to nobody are not listed.
 fn page(state: &State, call: &Call<'_>, customer: &str) -> Answered {
     let redisplay = call.params.text("allow_redisplay");
-    let of_type = call.params.text("type").is_none_or(|kind| kind == "card");
+    let wanted = call.params.text("type");
     let keep = |card: &PaymentMethod| {
-        of_type
+        wanted.is_none_or(|kind| kind == card.kind.method())
             && card.customer.as_deref() == Some(customer)
             && redisplay.is_none_or(|wanted| card.allow_redisplay == wanted)
     };

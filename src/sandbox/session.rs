@@ -118,7 +118,7 @@ impl Session {
             "mode": self.mode.name(), "origin_context": null, "payment_intent": self.payment_intent,
             "payment_link": null, "payment_method_collection": params.owned("payment_method_collection"),
             "payment_method_configuration_details": null, "payment_method_options": {},
-            "payment_method_types": ["card"], "payment_status": self.payment_status(), "permissions": null,
+            "payment_method_types": self.methods(), "payment_status": self.payment_status(), "permissions": null,
             "phone_number_collection": { "enabled": params.is_true("phone_number_collection/enabled") },
             "recovered_from": null, "saved_payment_method_options": self.saved_options(),
             "setup_intent": self.setup_intent, "shipping_address_collection": null, "shipping_cost": null,
@@ -128,6 +128,19 @@ impl Session {
             "url": (self.progress == Progress::Open).then_some(url),
             "wallet_options": if params.has("wallet_options") { params.json("wallet_options") } else { json!({}) },
         })
+    }
+
+    /// With what the page can be paid.
+    pub(super) fn methods(&self) -> Vec<String> {
+        let sent = self.params.texts("payment_method_types");
+        if sent.is_empty() { vec!["card".to_owned()] } else { sent }
+    }
+
+    /// Whether paying with a card saves it.
+    pub(super) fn keeps_card(&self) -> bool {
+        let asked =
+            ["payment_intent_data/setup_future_usage", "payment_method_options/card/setup_future_usage"];
+        asked.iter().any(|path| self.params.has(path))
     }
 
     fn custom_text(&self) -> Value {

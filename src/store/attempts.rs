@@ -127,6 +127,12 @@ impl AttemptUpdate {
         }
     }
 
+    /// What Stripe took days ago was declined in the end.
+    #[must_use]
+    pub fn declined_late(charge: ChargeId, number: u32, decline: &Decline, now: Timestamp) -> Self {
+        Self::finished(charge, number, "declined", now).with_decline(decline)
+    }
+
     /// The attempt is over; `state` is one of `paid`, `declined`, `processing`, `rejected`, `void`.
     #[must_use]
     pub fn finished(charge: ChargeId, number: u32, state: &'static str, now: Timestamp) -> Self {
@@ -180,7 +186,8 @@ batch! {
     (charge_id TEXT, number BIGINT, state TEXT, not_before BIGINT, first_sent_at BIGINT, last_sent_at BIGINT, sends BIGINT,
      misses BIGINT, poisoned_at BIGINT, class TEXT, decline TEXT, payment_intent TEXT, stripe_charge TEXT, request_id TEXT,
      error TEXT, finished_at BIGINT),
-    "WHERE attempt.charge_id = r.charge_id AND attempt.number = r.number AND attempt.finished_at IS NULL"
+    "WHERE attempt.charge_id = r.charge_id AND attempt.number = r.number \
+     AND (attempt.finished_at IS NULL OR (attempt.state = 'processing' AND r.state = 'declined'))"
 }
 
 pub(super) const INSERT_ATTEMPTS: super::sql::Sql = INSERT;

@@ -93,6 +93,18 @@ impl Store {
         Ok(on_db!(self, db => sqlx::query_as(FIND).bind(charge.to_string()).fetch_optional(db).await?))
     }
 
+    /// Whether a charge was paid on a page by something else than a card: then no card was to become the default.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Database`].
+    pub async fn paid_without_card(&self, charge: ChargeId) -> Result<bool> {
+        const COUNT: &str = "SELECT COUNT(*) FROM collector c WHERE c.charge_id = $1 AND c.kind = 'checkout_session' \
+            AND c.state = 'paid' AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.charge_id = c.charge_id AND o.kind = 'adopt_card')";
+        let pages: i64 =
+            on_db!(self, db => sqlx::query_scalar(COUNT).bind(charge.to_string()).fetch_one(db).await?);
+        Ok(pages > 0)
+    }
+
     /// The charge that a Checkout Session or PaymentIntent of ours belongs to.
     ///
     /// # Errors

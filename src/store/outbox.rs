@@ -143,6 +143,12 @@ impl OutboxInsert {
         }
     }
 
+    /// Shows it in the story of a charge.
+    #[must_use]
+    pub fn of_charge(self, charge: Option<ChargeId>) -> Self {
+        Self { charge_id: charge, ..self }
+    }
+
     /// Something the operator should know that no charge caused.
     #[must_use]
     pub fn alarm(subject: String, step: &str, text: String, now: Timestamp) -> Self {
@@ -370,18 +376,6 @@ impl Store {
                 .await?;
         });
         Ok(())
-    }
-
-    /// Whether a mail about this charge's decline left (or may have: the mail server's answer was lost).
-    ///
-    /// # Errors
-    /// [`super::StoreError::Database`].
-    pub async fn was_dunned(&self, charge: ChargeId) -> Result<bool> {
-        const COUNT: &str = "SELECT COUNT(*) FROM outbox WHERE charge_id = $1 AND kind = 'mail' \
-            AND (state = 'done' OR unknowns > 0) AND template IN ('payment_failed', 'authentication_required', 'last_notice')";
-        let mails: i64 =
-            on_db!(self, db => sqlx::query_scalar(COUNT).bind(charge.to_string()).fetch_one(db).await?);
-        Ok(mails > 0)
     }
 
     /// How many dunning mails left for this customer since an instant.

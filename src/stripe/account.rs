@@ -12,6 +12,14 @@ const RETRIEVE: Endpoint = Endpoint("GET /v1/account");
 pub struct Account {
     /// `acct_...`.
     pub id: String,
+    /// Whether it may charge at all.
+    #[serde(default = "yes")]
+    pub charges_enabled: bool,
+}
+
+/// Who may not read the field is not told that charging is forbidden.
+fn yes() -> bool {
+    true
 }
 
 impl Client {

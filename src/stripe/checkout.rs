@@ -142,12 +142,14 @@ pub struct SessionPage<'a> {
 }
 
 impl SessionPage<'_> {
-    fn form(&self, mode: &str) -> Form {
+    /// `others`: methods besides the card.
+    fn form(&self, mode: &str, others: &[&str]) -> Form {
         Form::new()
             .text("mode", mode)
             .text("customer", self.customer)
             // Named, so that a method switched on in the Dashboard cannot bring in payments that settle days later.
             .text("payment_method_types[]", "card")
+            .texts("payment_method_types[]", others)
             .text("wallet_options[link][display]", "never")
             .text("success_url", self.success_url)
             .maybe("cancel_url", self.cancel_url)
@@ -194,7 +196,7 @@ impl CreateSetupSession<'_> {
     pub fn encode(&self) -> String {
         let terms = self.terms_required.then_some("required");
         self.page
-            .form("setup")
+            .form("setup", &[])
             .maybe("consent_collection[terms_of_service]", terms)
             .metadata("setup_intent_data[metadata]", self.page.metadata)
             .encode()
@@ -215,6 +217,8 @@ pub fn submit_message(body: &str) -> Option<String> {
 pub struct CreatePaymentSession<'a> {
     /// What both kinds of page have.
     pub page: SessionPage<'a>,
+    /// Methods besides the card, in Stripe's spelling; what pays with them is not saved.
+    pub other_methods: &'a [&'a str],
     /// The whole amount.
     pub amount: Money,
     /// What it is for, as the customer reads it.
@@ -231,12 +235,13 @@ impl CreatePaymentSession<'_> {
     pub fn encode(&self) -> String {
         let suffix = "payment_intent_data[statement_descriptor_suffix]";
         self.page
-            .form("payment")
+            .form("payment", self.other_methods)
             .number("line_items[0][quantity]", 1)
             .text("line_items[0][price_data][currency]", self.amount.currency().code())
             .number("line_items[0][price_data][unit_amount]", self.amount.minor())
             .text("line_items[0][price_data][product_data][name]", self.product_name)
-            .text("payment_intent_data[setup_future_usage]", "off_session")
+            // Of cards alone: another method pays this once.
+            .text("payment_method_options[card][setup_future_usage]", "off_session")
             .maybe("payment_intent_data[description]", self.description)
             .maybe(suffix, self.statement_descriptor_suffix)
             .metadata("payment_intent_data[metadata]", self.page.metadata)

@@ -39,6 +39,14 @@ pub struct Event {
     pub object_type: Option<String>,
     /// The Stripe charge that the object names: of a refund, a dispute, a warning of one.
     pub charge: Option<String>,
+    /// The object's `status`, such as a mandate's `inactive`.
+    pub status: Option<String>,
+    /// The object's `reason`, such as that of a review.
+    pub reason: Option<String>,
+    /// The payment method that the object names, such as a mandate's.
+    pub payment_method: Option<String>,
+    /// A customer's default payment method is not what it was.
+    pub default_changed: bool,
     /// Those of the object's metadata that are ours (`recurd_...`).
     pub metadata: Metadata,
     /// The key of the call that caused it, if an API call did.
@@ -68,6 +76,24 @@ struct Wire {
 #[derive(Deserialize)]
 struct WireData {
     object: WireObject,
+    previous_attributes: Option<Box<RawValue>>,
+}
+
+/// Of what was before, the part that is looked at.
+#[derive(Deserialize)]
+struct WirePrevious {
+    invoice_settings: Option<WireSettings>,
+}
+
+#[derive(Deserialize)]
+struct WireSettings {
+    /// `Some`: it was named, though it may have been null.
+    #[serde(default, deserialize_with = "was_named")]
+    default_payment_method: Option<()>,
+}
+
+fn was_named<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Option<()>, D::Error> {
+    serde::de::IgnoredAny::deserialize(value).map(|_| Some(()))
 }
 
 /// Any object of any version: nothing in it may stop an event from being read.
@@ -76,6 +102,9 @@ struct WireObject {
     id: Option<Box<RawValue>>,
     object: Option<Box<RawValue>>,
     charge: Option<Box<RawValue>>,
+    status: Option<Box<RawValue>>,
+    reason: Option<Box<RawValue>>,
+    payment_method: Option<Box<RawValue>>,
     metadata: Option<Box<RawValue>>,
 }
 
@@ -87,6 +116,8 @@ struct WireRequest {
 impl From<Wire> for Event {
     fn from(wire: Wire) -> Self {
         let object = wire.data.object;
+        let previous = read::<WirePrevious>(wire.data.previous_attributes.as_deref());
+        let settings = previous.and_then(|previous| previous.invoice_settings);
         let mut metadata = read::<Metadata>(object.metadata.as_deref()).unwrap_or_default();
         metadata.retain(|key, _| key.starts_with(OUR_KEYS));
         Self {
@@ -99,6 +130,10 @@ impl From<Wire> for Event {
             object_id: read(object.id.as_deref()),
             object_type: read(object.object.as_deref()),
             charge: read(object.charge.as_deref()),
+            status: read(object.status.as_deref()),
+            reason: read(object.reason.as_deref()),
+            payment_method: read(object.payment_method.as_deref()),
+            default_changed: settings.is_some_and(|settings| settings.default_payment_method.is_some()),
             metadata,
             idempotency_key: wire.request.and_then(|request| request.idempotency_key),
         }

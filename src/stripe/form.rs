@@ -32,6 +32,11 @@ impl Form {
         }
     }
 
+    /// Adds `name=value` for every value.
+    pub(super) fn texts(self, name: &str, values: &[&str]) -> Self {
+        values.iter().fold(self, |form, value| form.text(name, value))
+    }
+
     pub(super) fn number(mut self, name: &str, value: i64) -> Self {
         self.begin(name);
         self.0.push('=');

@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use recurd::billing::charge::State;
 use recurd::billing::dunning::Action;
+use recurd::billing::share::Share;
+use recurd::flows::figures;
 
 use crate::Scene;
 
@@ -162,6 +165,20 @@ async fn a_pending_payment_that_fails_is_a_decline() {
     scene.days(4).await;
     assert_eq!((scene.state().await.as_str(), scene.times_collected()), ("paid", 1));
     scene.agree().await;
+}
+
+#[tokio::test]
+async fn what_was_declined_days_later_is_on_record_with_its_attempt() {
+    let (scene, _) = Scene::ann("pm_card_sandbox_processingThenFailed").await;
+    scene.due().await;
+    scene.days(8).await;
+    assert_eq!((scene.state().await.as_str(), scene.times_collected()), ("paid", 1));
+    let attempts = scene.world.ctx.store.attempts(scene.charge().await.charge.id).await.unwrap();
+    let told: Vec<_> = attempts.iter().map(|one| (one.state.as_str(), one.class.as_deref())).collect();
+    assert_eq!(told, [("declined", Some("funds")), ("paid", None)]);
+    let timing = figures::timing(&scene.world.ctx.store, Timestamp::UNIX_EPOCH, |_| {}).await.unwrap();
+    assert_eq!((timing.tries, timing.by_class.len()), (2, 1), "{timing:?}");
+    assert_eq!(timing.by_class["funds"], Share::new(1, 1));
 }
 
 #[tokio::test]

@@ -189,6 +189,48 @@ async fn after_an_address_was_corrected_what_could_not_be_delivered_leaves_once(
     );
 }
 
+/// The ladder ran out unheard, and the charge waits for a person.
+async fn unheard() -> (Scene, crate::scene::Person) {
+    let (scene, ann) = Scene::scripted("expired_card").await;
+    scene.mails.fail_next(Fault::Permanent);
+    scene.days(16).await;
+    assert_eq!((scene.states().await, scene.letters().len()), (vec!["needs_review"], 0));
+    (scene, ann)
+}
+
+#[tokio::test]
+async fn a_ladder_that_nobody_heard_of_goes_on_to_its_end_when_the_address_is_corrected() {
+    let (scene, ann) = unheard().await;
+    let ctx = &scene.world.ctx;
+    let before = ctx.store.find_customer(ann.customer).await.unwrap().unwrap();
+    let plan = address::look(ctx, &before, "ann@new.example.com").await.unwrap();
+    assert_eq!((plan.mails, plan.charges), (1, 1));
+    let done = address::correct(ctx, &before, "ann@new.example.com", plan, "test").await.unwrap();
+    assert_eq!((done.mails, done.charges), (1, 1));
+    assert_eq!(address::correct(ctx, &before, "ann@new.example.com", plan, "test").await.unwrap().charges, 0);
+    scene.days(2).await;
+    assert_eq!((scene.states().await, scene.letters()), (vec!["past_due"], vec!["last notice".to_owned()]));
+    scene.days(2).await;
+    assert_eq!(scene.letters(), ["last notice", "subscription ended"], "three days after the notice");
+    assert_eq!(scene.subscription_state(&ann).await, "canceled");
+    assert_eq!(scene.alarms().len(), 1, "no second alarm: {:?}", scene.alarms());
+    scene.agree().await;
+}
+
+#[tokio::test]
+async fn what_waits_for_a_person_for_another_reason_does_not_go_on_with_a_new_address() {
+    let (scene, ann) = unheard().await;
+    scene
+        .execute("UPDATE charge SET reason = 'Stripe refused the request' WHERE state = 'needs_review'")
+        .await;
+    let ctx = &scene.world.ctx;
+    let before = ctx.store.find_customer(ann.customer).await.unwrap().unwrap();
+    let plan = address::look(ctx, &before, "ann@new.example.com").await.unwrap();
+    assert_eq!(address::correct(ctx, &before, "ann@new.example.com", plan, "test").await.unwrap().charges, 0);
+    scene.days(5).await;
+    assert_eq!((scene.states().await, scene.letters().len()), (vec!["needs_review"], 0));
+}
+
 #[tokio::test]
 async fn a_customer_that_we_made_at_stripe_gets_the_address_there_also_when_an_answer_is_lost() {
     let scene = Scene::new().await;

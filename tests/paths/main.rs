@@ -3,8 +3,10 @@
 
 mod card_links;
 mod collecting;
+mod debits;
 mod declines;
 mod disputes;
+mod elsewhere;
 mod enrolment;
 mod faults;
 mod ladder;

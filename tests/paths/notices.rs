@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use recurd::billing::charge::State;
+use recurd::flows::address;
 use recurd::flows::manage::{self, ChargeCommand};
 use recurd::mail::Fault;
 use recurd::sandbox::SeedCard;
@@ -86,6 +87,24 @@ async fn a_charge_waits_until_the_notice_was_accepted_and_its_time_has_passed() 
     assert_eq!(tried_at(&scene).len(), 1);
     let waited = tried_at(&scene)[0].duration_since(accepted).as_secs();
     assert!((7 * 86_400..7 * 86_400 + 3600).contains(&waited), "{waited}");
+    scene.agree().await;
+}
+
+#[tokio::test]
+async fn a_charge_whose_notice_had_no_address_is_told_of_and_collected_after_the_correction() {
+    let (scene, ann) = told().await;
+    scene.until("2026-01-29T08:00:00Z", Duration::from_secs(3600)).await;
+    scene.mails.fail_next(Fault::Permanent);
+    scene.until("2026-02-01T12:00:00Z", Duration::from_secs(3600)).await;
+    assert_eq!(scene.states().await, ["needs_review"]);
+    let ctx = &scene.world.ctx;
+    let before = ctx.store.find_customer(ann.customer).await.unwrap().unwrap();
+    let plan = address::look(ctx, &before, "ann@new.example.com").await.unwrap();
+    assert_eq!(address::correct(ctx, &before, "ann@new.example.com", plan, "test").await.unwrap().charges, 1);
+    scene.days(9).await;
+    assert_eq!((scene.states().await, scene.letters()), (vec!["paid"], vec!["notice".to_owned()]));
+    let told_at = scene.customer_mails()[0].date;
+    assert!(tried_at(&scene)[0].duration_since(told_at).as_hours() >= 7 * 24, "{:?}", scene.story());
     scene.agree().await;
 }
 

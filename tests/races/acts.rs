@@ -44,6 +44,10 @@ pub enum Second {
     Pays,
     /// In the second of two tabs; the first one tries as well.
     PaysInTwoTabs,
+    /// From a bank account: five days later Stripe knows.
+    PaysByDebit,
+    /// And then the bank says no.
+    DebitFails,
     /// And pays after the first has gone on.
     PaysAfterwards,
     /// 3-D Secure asks; the customer answers after the first has gone on.
@@ -70,7 +74,7 @@ pub enum Second {
 }
 
 impl Second {
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 23] = [
         Self::Tick,
         Self::Events,
         Self::AnHour,
@@ -78,6 +82,8 @@ impl Second {
         Self::Click,
         Self::Pays,
         Self::PaysInTwoTabs,
+        Self::PaysByDebit,
+        Self::DebitFails,
         Self::PaysAfterwards,
         Self::ConfirmsAfterwards,
         Self::IsRefused,
@@ -173,6 +179,13 @@ pub async fn second(stage: &mut Stage, act: Second) -> Done {
             let tabs = [stage.open().await, stage.open().await];
             for page in tabs.into_iter().rev().flatten() {
                 gives(stage, &page, "pm_card_mastercard");
+            }
+        }
+        Second::PaysByDebit | Second::DebitFails => {
+            if let Some(page) = stage.open().await {
+                let pays = act == Second::PaysByDebit;
+                gives(stage, &page, if pays { "pm_sandbox_sepaPaid" } else { "pm_sandbox_sepaFailed" });
+                walk::tick(stage).await;
             }
         }
         Second::PaysAfterwards => {

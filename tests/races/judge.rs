@@ -118,8 +118,11 @@ fn alive(books: &Books, stage: &Stage) -> Vec<String> {
     let intents = books
         .payment_intents
         .iter()
-        .filter(|one| one.metadata.get("recurd_charge") == Some(&id) && one.session.is_none())
-        .filter(|one| one.status == "processing" || one.status.starts_with("requires"))
+        .filter(|one| one.metadata.get("recurd_charge") == Some(&id))
+        // What a page's customer has not paid yet counts with the page.
+        .filter(|one| {
+            one.status == "processing" || one.session.is_none() && one.status.starts_with("requires")
+        })
         .map(|one| one.id.clone());
     let pages = books
         .sessions

@@ -38,8 +38,11 @@ const BEFORE_LAST: &str = "2026-01-20T09:00:00Z";
 const LAST: &str = "2026-01-20T10:05:00Z";
 pub const WEBHOOK_SECRET: &str = "whsec_races";
 
-const SCHEDULES: &str =
-    concat!(include_str!("../fixtures/shop.toml"), include_str!("../fixtures/ladder.toml"));
+const SCHEDULES: &str = concat!(
+    include_str!("../fixtures/shop.toml"),
+    include_str!("../fixtures/ladder.toml"),
+    "[stripe.page_methods]\neur = [\"sepa_debit\"]\n"
+);
 
 /// How far Ann's charge has come when two people act at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

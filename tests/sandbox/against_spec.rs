@@ -133,6 +133,18 @@ fn play(sandbox: &Sandbox) -> Vec<Value> {
         sandbox.complete_session(opened["id"].as_str().unwrap(), "pm_card_authenticationRequired").unwrap();
         seen.push(opened);
     }
+    let debit =
+        [("payment_method_types[]", "card"), ("payment_method_types[]", "sepa_debit"), ("mode", "payment")];
+    let fields: Vec<_> = debit.into_iter().chain(base).chain(ITEM).collect();
+    for account in ["pm_sandbox_sepaPaid", "pm_sandbox_sepaFailed"] {
+        let opened = post(sandbox, "/v1/checkout/sessions", &fields);
+        sandbox.complete_session(opened["id"].as_str().unwrap(), account).unwrap();
+        let path = format!(
+            "checkout/sessions/{}?expand[]=payment_intent.payment_method",
+            opened["id"].as_str().unwrap()
+        );
+        seen.push(get(sandbox, &format!("/v1/{path}")));
+    }
     let hook = [("url", "http://127.0.0.1:1/"), ("enabled_events[]", "*")];
     seen.push(post(sandbox, "/v1/webhook_endpoints", &hook));
     seen.push(post(

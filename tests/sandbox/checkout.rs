@@ -243,3 +243,44 @@ fn a_delayed_payment_completes_unpaid_and_is_told_later() {
         "unpaid"
     );
 }
+
+#[test]
+fn a_page_in_euros_takes_debits_where_it_is_asked_to() {
+    const METHODS: [(&str, &str); 3] = [
+        ("payment_method_types[]", "card"),
+        ("payment_method_types[]", "sepa_debit"),
+        ("payment_method_options[card][setup_future_usage]", "off_session"),
+    ];
+    let sandbox = with_card("pm_card_visa");
+    let of_currency = |currency: &'static str| -> Vec<(&str, &str)> {
+        let fields = PAYMENT.into_iter().filter(|(name, _)| !name.ends_with("[setup_future_usage]"));
+        let fields = fields.map(|(name, value)| (name, if value == "usd" { currency } else { value }));
+        fields.chain(METHODS).collect()
+    };
+    assert_eq!(refused(&sandbox, "/v1/checkout/sessions", &of_currency("usd")).2, "payment_method_types");
+    let id = open(&sandbox, &of_currency("eur"));
+    let path = format!("/c/pay/{id}");
+    assert!(page(&sandbox, &Request::get(path.as_str())).1.contains("IBAN"));
+    let typed = |iban: &str| page(&sandbox, &Request::post(path.as_str(), &[("iban", iban)]));
+    assert!(typed("DE03 0000 0000 0000 0000 21").1.contains("number is invalid"), "the check digits");
+    assert_eq!(typed("DE03 0000 0000 0000 0000 12").0, 303);
+    let expand = "expand[]=payment_intent.payment_method&expand[]=payment_intent.latest_charge";
+    let done = get(&sandbox, &format!("/v1/checkout/sessions/{id}?{expand}"));
+    assert_eq!((&done["status"], &done["payment_status"]), (&"complete".into(), &"unpaid".into()));
+    let intent = &done["payment_intent"];
+    assert_eq!((&intent["status"], &intent["processing"]), (&"processing".into(), &Value::Null));
+    assert_eq!(intent["latest_charge"]["payment_method_details"]["sepa_debit"]["last4"], "0012");
+    sandbox.advance(5 * DAY);
+    let done = get(&sandbox, &format!("/v1/checkout/sessions/{id}?{expand}"));
+    assert_eq!(done["payment_status"], "paid");
+    let account = &done["payment_intent"]["payment_method"];
+    assert_eq!(
+        (&account["type"], &account["customer"]),
+        (&"sepa_debit".into(), &Value::Null),
+        "it is not saved"
+    );
+    let cards_only = open(&sandbox, &PAYMENT);
+    let path = format!("/c/pay/{cards_only}");
+    let (status, text) = page(&sandbox, &Request::post(path, &[("iban", "DE03000000000000000012")]));
+    assert!(status == 402 && text.contains("does not take that"), "{text}");
+}

@@ -3,9 +3,10 @@
 use jiff::Timestamp;
 
 use super::verdict::climb;
-use super::{Effect, FORBIDDEN_PAUSE_SECS, Policy, Refused, Step, later, planned};
+use super::{Effect, FORBIDDEN_PAUSE_SECS, Policy, REACHED_PAUSE_SECS, Refused, Step, later, planned};
 use crate::billing::charge::{Attempt, Charge, CollectorKind, End, Phase, State};
 use crate::billing::dunning::{Action, MailKind, Next, on_remind};
+use crate::billing::farewell::UNREACHED;
 
 pub(super) fn step_due(step: &mut Step, policy: &Policy<'_>, now: Timestamp) -> Result<(), Refused> {
     let charge = &mut step.charge;
@@ -149,6 +150,18 @@ pub(super) fn review(step: &mut Step, why: &str, now: Timestamp) -> Result<(), R
     step.effects.push(Effect::Alarm { step: format!("review-{}", charge.version + 1), text });
     charge.state = State::NeedsReview { attempt, end, since: now, why: why.to_owned() };
     Ok(())
+}
+
+/// What could not go on because no mail arrived goes on with the mail: the ladder to its end, a first try to its notice.
+pub(super) fn reached(charge: &mut Charge, now: Timestamp) -> Result<(), Refused> {
+    match &charge.state {
+        State::NeedsReview { attempt: None, end: None, why, .. } if why.starts_with(UNREACHED) => {
+            let at = later(now, REACHED_PAUSE_SECS);
+            charge.state = planned(charge, Next { at: at.max(charge.due_at), action: Action::GiveUp });
+            Ok(())
+        }
+        other => Err(Refused::OutOfPlace(other.as_str())),
+    }
 }
 
 /// As [`review`], but the open attempt has its answer.

@@ -103,6 +103,10 @@ pub(super) fn pending(charge: &mut Charge, now: Timestamp) -> Result<(), Refused
         *at = later(now, PROCESSING_POLL_SECS);
         return Ok(());
     }
+    if let (State::LinkOpen { then, .. }, Some(case)) = (&charge.state, &mut charge.dunning) {
+        // If the bank says no days later, the ladder goes on as it was planned.
+        case.aside.get_or_insert(*then);
+    }
     charge.state = State::Processing { poll_at: later(now, PROCESSING_POLL_SECS) };
     Ok(())
 }

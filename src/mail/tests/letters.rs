@@ -240,6 +240,11 @@ fn a_customer_whose_language_is_not_there_gets_the_default() {
     assert_eq!(region(&templates(), "it"), "en");
     let context = MailContext { locale: "it".to_owned(), ..sample(0) };
     assert_eq!(write(&german, MailName::Receipt, &context).unwrap().locale, "de");
+    for locale in ["zh-TW", "zh-Hant-HK"] {
+        let context = MailContext { locale: locale.to_owned(), ..sample(0) };
+        let written = write(&german, MailName::Receipt, &context).unwrap().locale;
+        assert_eq!(written, "zh", "{locale}: another script rather than another language");
+    }
 }
 
 #[test]

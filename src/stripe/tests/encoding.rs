@@ -100,6 +100,7 @@ fn a_page_speaks_the_nearest_language_it_has() {
 fn a_page_that_collects_one_exact_amount() {
     let session = CreatePaymentSession {
         page: SessionPage { cancel_url: None, locale: None, submit_message: None, ..page() },
+        other_methods: &[],
         amount: money(500, "ISK"),
         product_name: "Pro, January",
         description: None,
@@ -114,13 +115,17 @@ fn a_page_that_collects_one_exact_amount() {
          &metadata[recurd_instance]=i-1&metadata[recurd_charge]=c-1&line_items[0][quantity]=1\
          &line_items[0][price_data][currency]=isk&line_items[0][price_data][unit_amount]=500\
          &line_items[0][price_data][product_data][name]=Pro%2C+January\
-         &payment_intent_data[setup_future_usage]=off_session\
+         &payment_method_options[card][setup_future_usage]=off_session\
          &payment_intent_data[metadata][recurd_instance]=i-1&payment_intent_data[metadata][recurd_charge]=c-1\
          &saved_payment_method_options[allow_redisplay_filters][]=always\
          &saved_payment_method_options[allow_redisplay_filters][]=limited\
          &saved_payment_method_options[allow_redisplay_filters][]=unspecified"
     );
     assert!(!body.contains("after_expiration"), "a link must not come back to life");
+    let body = CreatePaymentSession { other_methods: &["sepa_debit", "ideal"], ..session }.encode();
+    let methods =
+        "payment_method_types[]=card&payment_method_types[]=sepa_debit&payment_method_types[]=ideal&wallet";
+    assert!(body.contains(methods), "{body}");
 }
 
 #[test]

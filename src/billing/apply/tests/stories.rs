@@ -263,6 +263,23 @@ fn a_page_that_dies_pending_brings_no_machine_retry_of_a_lost_card() {
 }
 
 #[test]
+fn a_payment_on_a_page_that_the_bank_refuses_days_later_is_told_and_the_ladder_goes_on_as_planned() {
+    let declined = scene().sent().then(answer(1, Outcome::Declined(decline("insufficient_funds"))));
+    let planned = declined.charge.wake().unwrap().1;
+    let pending =
+        declined.then(Event::CollectorDead).then(Event::OpenLink { until: at(HOUR) }).then(Event::Pending);
+    for (days, next) in [(1, planned), (5, at(5 * DAY))] {
+        let refused = pending.clone().after(days * DAY).then(Event::PageRefused);
+        assert_eq!(refused.charge.wake(), Some((Work::Collect, next)));
+        assert_eq!(refused.mails(), ["payment_failed"; 2]);
+        assert_eq!(refused.charge.dunning.unwrap().aside, None);
+        let canceled = pending.clone().after(days * DAY).then(Event::CollectorDead);
+        assert_eq!(canceled.charge.wake(), Some((Work::Collect, next)));
+        assert_eq!(canceled.mails().len(), 1, "no bank refused: nobody is told so");
+    }
+}
+
+#[test]
 fn a_session_that_answers_late_does_not_rename_the_payment_intent() {
     let scene = scene().sent().then(answer(1, Outcome::Declined(decline("insufficient_funds"))));
     let scene = scene.then(Event::Stop(End::Canceled));

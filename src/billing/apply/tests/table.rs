@@ -1,6 +1,7 @@
 //! Each event in each state: the state it leads to, or a dot where it is refused.
 
 use super::*;
+use crate::billing::farewell::UNREACHED;
 
 /// One charge in each state, made the way charges get there.
 fn every_state() -> Vec<(&'static str, Scene)> {
@@ -19,11 +20,20 @@ fn every_state() -> Vec<(&'static str, Scene)> {
         ("past_due give_up", asked().after(DAY).then(Event::StepDue)),
         ("link_open", link()),
         ("processing", scene().sent().then(Event::Pending)),
+        (
+            "page waits",
+            declined()
+                .then(Event::CollectorDead)
+                .then(Event::OpenLink { until: at(HOUR) })
+                .then(Event::Pending),
+        ),
         ("closing unknown", lost().then(Event::Stop(End::Canceled))),
         ("closing", link().then(Event::Stop(End::Canceled))),
         ("review unknown", lost().then(Event::Review("why".into()))),
         ("review to cancel", lost().then(Event::Stop(End::Canceled)).then(Event::Review("why".into()))),
         ("review", scene().then(Event::Review("why".into()))),
+        ("unreached", scene().then(Event::Review(format!("{UNREACHED} of it")))),
+        ("unreached late", declined().then(Event::Review(format!("{UNREACHED} of the end")))),
         ("missed", missed),
         ("paid", scene().then(Event::Paid(receipt(at(0))))),
         ("canceled", scene().then(Event::Stop(End::Canceled))),
@@ -47,6 +57,7 @@ fn every_event() -> Vec<(&'static str, Event)> {
         ("open link", Event::OpenLink { until: at(HOUR) }),
         ("link opened", Event::LinkOpened { session: "cs_1".into() }),
         ("dead", Event::CollectorDead),
+        ("page refused", Event::PageRefused),
         ("step due", Event::StepDue),
         ("stop", Event::Stop(End::Canceled)),
         ("collect now", Event::CollectNow),
@@ -54,6 +65,7 @@ fn every_event() -> Vec<(&'static str, Event)> {
         ("not yet", Event::NotYet { allowed: Some(at(DAY)) }),
         ("never again", Event::NotYet { allowed: None }),
         ("review", Event::Review("why".into())),
+        ("reached", Event::Reached),
     ]
 }
 

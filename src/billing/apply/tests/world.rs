@@ -173,7 +173,11 @@ fn events(world: &World) -> Vec<Event> {
         Event::NotYet { allowed: Some(later(now, 86_400)) },
         Event::NotYet { allowed: None },
         Event::Review("somebody asked".into()),
+        Event::Reached,
     ];
+    if charge.collector.as_ref().is_some_and(|one| one.kind == CollectorKind::CheckoutSession) {
+        events.push(Event::PageRefused);
+    }
     if !may_have_left(charge) {
         // While an attempt is on its way, a dead collector is its answer and comes as one.
         events.push(Event::CollectorDead);
@@ -254,7 +258,7 @@ fn keep(books: &mut Books, world: &World, event: &Event, step: &Step) {
         },
         Event::Adopt { .. } => books.alive = intent,
         Event::OpenLink { .. } => books.alive = Some((after.generation, CollectorKind::CheckoutSession)),
-        Event::Paid(_) | Event::CollectorDead => books.alive = None,
+        Event::Paid(_) | Event::CollectorDead | Event::PageRefused => books.alive = None,
         Event::Pending => books.alive = books.alive.or(intent),
         Event::Declined(decline) => books.last = refused(decline).or(books.last),
         Event::Stop(_) => books.ended = true,
@@ -268,7 +272,8 @@ fn keep(books: &mut Books, world: &World, event: &Event, step: &Step) {
         | Event::StepDue
         | Event::TakeLadder
         | Event::NotYet { .. }
-        | Event::Review(_) => {}
+        | Event::Review(_)
+        | Event::Reached => {}
     }
 }
 
@@ -282,6 +287,7 @@ fn promises(books: &mut Books, world: &World, event: &Event, step: &Step) -> Res
         Event::Answered { outcome: Outcome::Declined(decline), .. } | Event::Declined(decline) => {
             decline.class() != Class::Configuration
         }
+        Event::PageRefused => true,
         _ => false,
     };
     for effect in &step.effects {
