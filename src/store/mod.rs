@@ -64,6 +64,9 @@ const SQLITE_CACHE: &str = "-8192";
 /// The log is folded into the file after this many pages (16 MiB): each time costs two syncs.
 const SQLITE_CHECKPOINT_PAGES: &str = "4000";
 const POSTGRES_CONNECTIONS_MAX: u32 = 8;
+/// Limit: so long may a process be silent within a transaction, shorter than any lease. One that is suspended there, or whose
+/// machine is gone, holds its rows' locks: others would skip those rows until it wakes up.
+const POSTGRES_PAUSE_MAX: &str = "10s";
 
 /// Why the store could not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -188,8 +191,12 @@ impl Store {
         }
         if url.starts_with("postgres:") || url.starts_with("postgresql:") {
             let options = PgConnectOptions::from_str(url).map_err(connect_error)?;
-            // Compiling a plan takes longer than running any statement here.
-            let settings = [("synchronous_commit", "on"), ("jit", "off")];
+            let settings = [
+                ("synchronous_commit", "on"),
+                // Compiling a plan takes longer than running any statement here.
+                ("jit", "off"),
+                ("idle_in_transaction_session_timeout", POSTGRES_PAUSE_MAX),
+            ];
             let options = options.application_name("recurd").options(settings);
             // One connection by hand first: it says why it fails, the pool only that it waited.
             let mut first = options.connect().await.map_err(connect_error)?;

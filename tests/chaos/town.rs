@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use sqlx::postgres::PgPool;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
-use sqlx::{AssertSqlSafe, Row as _};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, Row as _};
 
 use crate::real::database::{Database, block_on};
 use crate::real::process::WAIT_MAX;
@@ -154,6 +154,38 @@ impl Database {
     /// How many rows of a table there are: `charge WHERE state = 'due'`.
     pub(crate) fn count(&self, of: &str) -> usize {
         self.texts(&format!("SELECT CAST(COUNT(*) AS TEXT) FROM {of}"))[0].parse().unwrap()
+    }
+}
+
+impl Database {
+    /// Whether some process has begun to write and not ended. Asked while all of them stand still.
+    pub(crate) fn is_locked(&self) -> bool {
+        // What the server was doing for a process that sleeps now ends soon.
+        std::thread::sleep(Duration::from_millis(20));
+        match self {
+            Self::Sqlite { url } => block_on(async {
+                let options: SqliteConnectOptions = url.parse().unwrap();
+                let mut file = options.busy_timeout(Duration::ZERO).connect().await.unwrap();
+                sqlx::raw_sql("BEGIN IMMEDIATE; ROLLBACK").execute(&mut file).await.is_err()
+            }),
+            Self::Postgres { .. } => {
+                self.count("pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in%'")
+                    > 0
+            }
+        }
+    }
+
+    /// Does something while nobody else can write to a table. PostgreSQL's.
+    pub(crate) fn while_locked<T: Send>(&self, table: &str, act: impl FnOnce() -> T + Send) -> T {
+        let Self::Postgres { url, .. } = self else { panic!("SQLite has one lock") };
+        block_on(async {
+            let mut holder = PgConnection::connect(url).await.unwrap();
+            let lock = format!("BEGIN; LOCK TABLE {table} IN EXCLUSIVE MODE");
+            sqlx::raw_sql(AssertSqlSafe(lock)).execute(&mut holder).await.unwrap();
+            let done = std::thread::scope(|scope| scope.spawn(act).join().unwrap());
+            sqlx::raw_sql("ROLLBACK").execute(&mut holder).await.unwrap();
+            done
+        })
     }
 }
 
