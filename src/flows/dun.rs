@@ -32,6 +32,9 @@ pub async fn run_once(ctx: &Ctx, limit: usize) -> Result<Report> {
     }
     let (now, lease) = (ctx.now(), ctx.lease_until());
     let claimed = ctx.store.claim_charges(Work::Dun, &ctx.worker, now, lease, limit).await?;
+    if claimed.is_empty() {
+        return Ok(report);
+    }
     report.taken = claimed.len() as u64;
     failpoint!("dun claimed");
     let claimed = ctx.in_time(claimed, now).await?;

@@ -175,6 +175,15 @@ impl Stage {
         found
     }
 
+    /// Whether Stripe answers nobody.
+    #[must_use]
+    pub fn is_out(&self) -> bool {
+        self.spell.1 == Kind::Outage
+            && self.spell.2 == "/"
+            && self.now_ms() < self.spell.0
+            && !self.faults.is_quiet
+    }
+
     fn is_under_spell(&self, request: &Request) -> bool {
         let (is_post, paths) = match self.spell.2.strip_prefix("POST ") {
             Some(paths) => (request.method == http::Method::POST, paths),

@@ -7,7 +7,7 @@ use super::world::Replica;
 use crate::flows::Job;
 
 /// How long a job waits between two ticks at least.
-fn pause_ms(job: Job, mirror: &Mirror) -> i64 {
+fn pause_ms(job: Job, mirror: &Mirror, is_out: bool) -> i64 {
     let is_behind = mirror.instance.as_ref().is_some_and(|one| one.behind.is_some());
     match job {
         // It asks for every open card page each time.
@@ -15,6 +15,8 @@ fn pause_ms(job: Job, mirror: &Mirror) -> i64 {
         // It has work all the time, and does not begin.
         Job::Collect if mirror.halted_ms.is_some() => 20 * 60_000,
         Job::Dun if is_behind => 20 * 60_000,
+        // It comes no further.
+        _ if is_out => 15 * 60_000,
         _ => 60_000,
     }
 }
@@ -39,11 +41,13 @@ impl Sim {
         }
         let up = self.replicas.iter().filter(|one| one.is_copy == is_copy).map(Replica::up_from_ms);
         let up_ms = up.min().unwrap_or(0);
+        let is_out = stage::with(|stage| stage.is_out());
         let mut ticks = Vec::new();
         for (name, at) in database.mirror.wakes() {
             let Some(job) = Job::ALL.into_iter().find(|job| job.as_str() == name) else { continue };
             let pause = self.rng.between(0, 5_000);
-            let earliest = database.ticked.get(&job).map_or(0, |at| at + pause_ms(job, &database.mirror));
+            let earliest =
+                database.ticked.get(&job).map_or(0, |at| at + pause_ms(job, &database.mirror, is_out));
             let at = (at * 1000).max(earliest).max(stage::now_ms()).max(up_ms) + pause;
             if database.planned.get(&job).is_none_or(|planned| *planned > at) {
                 database.planned.insert(job, at);
@@ -82,8 +86,13 @@ impl Sim {
                     let batch = ctx.config.limits.batch;
                     for _ in 0..50 {
                         match ctx.run_once(job, batch).await {
-                            Ok(report) if report.taken >= batch as u64 && report.stopped.is_none() => {}
-                            Ok(_) => break,
+                            Ok(report) => {
+                                let (taken, done) = (report.taken, &report.outcomes);
+                                stage::note(|| format!("  {}: {taken} taken, {done:?}", job.as_str()));
+                                if report.taken < batch as u64 || report.stopped.is_some() {
+                                    break;
+                                }
+                            }
                             Err(error) => {
                                 stage::note(|| format!("  {} failed: {error}", job.as_str()));
                                 break;
