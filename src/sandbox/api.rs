@@ -16,7 +16,7 @@ use super::params::{self, Params};
 use super::rate_limits;
 use super::router::{self, Route};
 use super::schema;
-use super::state::{CallFacts, State};
+use super::state::{CallFacts, Job, State};
 
 /// What an endpoint gets.
 pub(super) struct Call<'a> {
@@ -36,6 +36,7 @@ pub(super) fn answer(state: &mut State, request: &Request) -> Outcome {
             .header_text("idempotency-key")
             .filter(|_| is_post(request))
             .map(str::to_owned),
+        left_ms: state.now_ms,
         effect: None,
     };
     let fault = match faults::pick(state, request) {
@@ -57,7 +58,8 @@ pub(super) fn answer(state: &mut State, request: &Request) -> Outcome {
 }
 
 /// A request that was on its way, or that Stripe carries through later. Nobody waits for its answer.
-pub(super) fn run_late(state: &mut State, request: &Request) {
+pub(super) fn run_late(state: &mut State, request: &Request, left_ms: i64) {
+    state.call.left_ms = left_ms;
     state.call.request_id = Some(state.rng.id("req_"));
     state.call.idempotency_key =
         request.header_text("idempotency-key").filter(|_| is_post(request)).map(str::to_owned);
@@ -74,7 +76,7 @@ fn prevented(state: &mut State, request: &Request, effect: &Effect) -> Outcome {
     let error = match effect {
         Effect::NotSent => return silent(Answer::NotSent),
         Effect::ArrivesLate { by } => {
-            state.schedule(millis(*by), super::state::Job::Run(Box::new(request.clone())));
+            run_later(state, request.clone(), *by);
             return silent(Answer::NoAnswer);
         }
         Effect::Forward { by } => return forwarded(state, request, *by),
@@ -89,6 +91,11 @@ fn prevented(state: &mut State, request: &Request, effect: &Effect) -> Outcome {
     Outcome::at_once(finish(state, request, error.response()))
 }
 
+fn run_later(state: &mut State, request: Request, by: Duration) {
+    let left_ms = state.call.left_ms;
+    state.schedule(millis(by), Job::Run { request: Box::new(request), left_ms });
+}
+
 fn silent(answer: Answer) -> Outcome {
     Outcome { latency: Duration::ZERO, answer }
 }
@@ -97,7 +104,7 @@ fn silent(answer: Answer) -> Outcome {
 fn forwarded(state: &mut State, request: &Request, by: Duration) -> Outcome {
     let mut later = request.clone();
     later.headers.remove("idempotency-key");
-    state.schedule(millis(by), super::state::Job::Run(Box::new(later)));
+    run_later(state, later, by);
     failed(state, request, 500, None)
 }
 

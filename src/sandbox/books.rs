@@ -140,6 +140,8 @@ pub struct ChargeRow {
     pub id: String,
     /// Unix seconds.
     pub created: i64,
+    /// When the request that made it was sent, Unix seconds: Stripe may carry one out days later.
+    pub left_at: i64,
     /// Its intent.
     pub payment_intent: String,
     /// Whom it charged.

@@ -16,6 +16,7 @@ use super::table::Record;
 pub(super) struct Charge {
     pub(super) id: String,
     created: i64,
+    left_at: i64,
     pub(super) amount: i64,
     pub(super) amount_refunded: i64,
     pub(super) currency: String,
@@ -142,6 +143,7 @@ impl Charge {
         ChargeRow {
             id: self.id.clone(),
             created: self.created,
+            left_at: self.left_at,
             payment_intent: self.payment_intent.clone(),
             customer: self.customer.clone(),
             payment_method: self.card.id.clone(),
@@ -168,9 +170,11 @@ pub(super) fn insert(state: &mut State, intent: &str, result: &Settled, on_sessi
     let card = intent.payment_method.as_deref().and_then(|card| state.payment_methods.get(card));
     let Some(card) = card else { return id };
     let paid = *result == Settled::Succeeded;
+    let left_ms = if on_session { state.now_ms } else { state.call.left_ms };
     let charge = Charge {
         id: id.clone(),
         created: state.now_ms.div_euclid(1000),
+        left_at: left_ms.div_euclid(1000),
         amount: intent.amount,
         amount_refunded: 0,
         currency: intent.currency.clone(),

@@ -62,6 +62,8 @@ pub(super) struct State {
 pub(super) struct CallFacts {
     pub(super) request_id: Option<String>,
     pub(super) idempotency_key: Option<String>,
+    /// When it was sent, which may be long before it runs.
+    pub(super) left_ms: i64,
     /// What a card wants to happen to the answer.
     pub(super) effect: Option<Effect>,
 }
@@ -71,7 +73,11 @@ pub(super) struct CallFacts {
 pub(super) enum Job {
     ExpireSession(String),
     /// A request that was on its way all the time, or an answer 500 that is carried through after all.
-    Run(Box<Request>),
+    Run {
+        request: Box<Request>,
+        /// When whoever sent it did so.
+        left_ms: i64,
+    },
     Finish {
         payment_intent: String,
         verdict: Verdict,
@@ -164,7 +170,7 @@ impl State {
     fn run(&mut self, job: Job) {
         match job {
             Job::ExpireSession(id) => super::checkout::expire_by_time(self, &id),
-            Job::Run(request) => super::api::run_late(self, &request),
+            Job::Run { request, left_ms } => super::api::run_late(self, &request, left_ms),
             Job::Finish { payment_intent, verdict } => {
                 super::attempts::finish_processing(self, &payment_intent, verdict);
             }

@@ -280,8 +280,8 @@ fn network(sight: &Sight, id: &str) -> Result<(), Violation> {
         .iter()
         .filter(|other| is_known(other))
         .any(|other| other.metadata.get("recurd_charge") == Some(charge));
-    // What was declined after our request had left, we could not know: Stripe may carry it out two days later.
-    let left = truth.last_left(charge, this.created);
+    // What was declined after this request had left, nobody could know: Stripe may carry it out two days later.
+    let left = this.left_at;
     for (max, window) in OWN_CEILINGS {
         // A clock may be off by two minutes.
         let known = before.iter().filter(|other| {
@@ -300,8 +300,8 @@ fn network(sight: &Sight, id: &str) -> Result<(), Violation> {
         let mut tries = truth.tries_of.get(charge).into_iter().flatten().filter_map(|id| truth.tries.get(id));
         tries.any(|one| one.created == order.at && is_known(one))
     };
-    for order in orders.filter(|order| order.at < this.created && is_heard(order)) {
-        if order.not_before.is_none_or(|at| this.created < at - 120) {
+    for order in orders.filter(|order| order.at < left && is_heard(order)) {
+        if order.not_before.is_none_or(|at| left < at - 120) {
             broken("INV11", format!("{id}: tried against the network's advice of {}", order.at))?;
         }
     }

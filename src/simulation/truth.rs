@@ -133,8 +133,6 @@ pub struct Truth {
     pub tries_on: BTreeMap<(String, i64, String), Vec<String>>,
     /// POSTs by key.
     pub keys: BTreeMap<String, Uses>,
-    /// When POSTs with a charge of ours in their key left, Unix seconds, oldest first.
-    pub left: BTreeMap<String, Vec<i64>>,
     /// Events that Stripe signed.
     pub signed: BTreeSet<String>,
     /// Mails that arrived.
@@ -203,9 +201,6 @@ impl Truth {
         stored: Option<StoredRequest>,
         sender: Sender,
     ) -> Post {
-        if let Some(charge) = key.split(':').nth(2) {
-            self.left.entry(charge.to_owned()).or_default().push(at_ms / 1000);
-        }
         if self.keys.get(key).is_some_and(|known| self.is_forgotten(known, stored.as_ref())) {
             self.keys.remove(key);
         }
@@ -250,13 +245,6 @@ impl Truth {
     #[must_use]
     pub fn losses_since(&self, ms: i64) -> u32 {
         u32::try_from(self.losses.iter().filter(|at| **at >= ms).count()).unwrap_or(u32::MAX)
-    }
-
-    /// When we last sent something for a charge, until an instant: what Stripe carries out later, it carries out on its own.
-    #[must_use]
-    pub fn last_left(&self, charge: &str, until: i64) -> i64 {
-        let left = self.left.get(charge).into_iter().flatten();
-        left.copied().take_while(|at| *at <= until).last().unwrap_or(until)
     }
 
     /// A database is lost, gets a copy, or loses it again.
