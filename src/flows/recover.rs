@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use super::answers::{CHARGE, INSTANCE};
 use super::pay_link::hash;
 use super::{Ctx, FlowError, Report, Result, collect, guard, manage, reconcile, witness};
-use crate::billing::charge::State;
+use crate::billing::charge::{Attempt, Phase, State};
 use crate::billing::ids::{ChargeId, SubscriptionId};
 use crate::stripe::Pages;
 use crate::stripe::customers::CustomerFields;
@@ -180,7 +180,9 @@ pub async fn carry_out(ctx: &Ctx, agreed: &str, who: &str, progress: impl Fn(u64
             continue;
         };
         match claimed.charge.state {
-            State::Due { .. }
+            // What was only written down may have left from the database that was lost.
+            State::Collecting { attempt: Attempt { phase: Phase::Prepared { .. }, .. } }
+            | State::Due { .. }
             | State::PastDue { .. }
             | State::Missed
             | State::NeedsReview { attempt: None, .. }

@@ -12,7 +12,7 @@ use recurd::demo::InProcess;
 use recurd::flows::manage::ChargeCommand;
 use recurd::flows::pay_link::{self, Opened};
 use recurd::flows::{Ctx, Job, guard, import, manage, recover};
-use recurd::sandbox::Request;
+use recurd::sandbox::{Effect, Request, Rule};
 use recurd::store::{ChargeFilter, Claimed, Store};
 use recurd::stripe::{self, Client, ClientOptions, Response, Transport, TransportError};
 
@@ -144,6 +144,29 @@ async fn what_a_restored_backup_had_planned_for_the_ladder_is_left_alone_until_a
     scene.world.clock.advance(Duration::from_secs(3600));
     let left_alone = restored.run_once(Job::Dun, 100).await.unwrap();
     assert_eq!(left_alone.taken, 0, "nothing is claimed only to be given back");
+}
+
+#[tokio::test]
+async fn what_a_backup_had_only_written_down_is_booked_as_paid_also_for_a_customer_on_hold() {
+    let scene = Scene::new(&["pm_card_visa"]).await;
+    let ctx = &scene.world.ctx;
+    // The client tries three times.
+    for _ in 0..3 {
+        let rule = Rule::once("POST", "/v1/payment_intents", Effect::parse("not-sent").unwrap());
+        scene.world.sandbox.add_fault(rule);
+    }
+    drain(ctx).await;
+    assert_eq!(states(ctx).await, ["collecting"]);
+    scene.back_up();
+    scene.days(1).await;
+    assert_eq!((states(ctx).await, scene.collected()), (vec!["paid"], vec![1]));
+    let restored = scene.on_backup().await;
+    drain(&restored).await;
+    restored.store.hold_customer("cus_0", Some("the cardholder disputes a charge")).await.unwrap();
+    confirm(&restored).await;
+    assert_eq!(states(&restored).await, ["paid"]);
+    scene.days_on(&restored, 40).await;
+    assert_eq!(scene.collected(), [1]);
 }
 
 #[tokio::test]
