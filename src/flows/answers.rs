@@ -294,7 +294,10 @@ pub(super) fn decline_of(error: &ApiError, fingerprint: Option<&str>) -> Decline
         network_advice_code: error.network_advice_code.clone(),
         message: error.message.clone(),
         payment_intent: error.payment_intent.as_ref().map(|intent| intent.id.clone()),
-        stripe_charge: error.charge.clone(),
+        stripe_charge: error.charge.clone().or_else(|| {
+            let latest = error.payment_intent.as_ref()?.latest_charge.as_ref()?;
+            Some(latest.id().to_owned())
+        }),
         fingerprint,
         brand: card.and_then(|card| card.brand.clone()),
     }

@@ -23,8 +23,9 @@ use super::answers::{
 use super::close::{Closed, close};
 use super::rails;
 use super::settle::{Trace, commit, decide, next_try, settle_one, start};
+use super::unheard::{next_number, unheard};
 use super::witness::{self, View};
-use super::{ASK_AGAIN, Ctx, Report, Result, notices};
+use super::{ASK_AGAIN, Ctx, FlowError, Report, Result, notices};
 use crate::billing::apply::{Event, Outcome};
 use crate::billing::charge::{Charge, CollectorKind, End, Operation, Work};
 use crate::billing::decline::Decline;
@@ -74,6 +75,9 @@ pub async fn run_once(ctx: &Ctx, limit: usize) -> Result<Report> {
     }
     let (now, lease) = (ctx.now(), ctx.lease_until());
     let claimed = ctx.store.claim_charges(Work::Collect, &ctx.worker, now, lease, limit).await?;
+    if claimed.is_empty() {
+        return Ok(report);
+    }
     report.taken = claimed.len() as u64;
     failpoint!("P3..P4");
     let claimed = ctx.in_time(claimed, now).await?;
@@ -334,13 +338,14 @@ async fn may_be_collected(ctx: &Ctx, claimed: &mut Claimed, report: &mut Report)
     Ok(false)
 }
 
-/// Asks Stripe's lists for what the database may have forgotten, where the configuration or the charge's age asks for it.
+/// Asks Stripe for what the database may not know: always before the same PaymentIntent is confirmed again, else where the
+/// configuration or the charge's age asks for it.
 async fn look_first(ctx: &Ctx, claimed: Vec<Claimed>, report: &mut Report) -> Result<Vec<Claimed>> {
     let now = ctx.now();
     let (look, sure): (Vec<_>, Vec<_>) = claimed.into_iter().partition(|one| needs_a_look(ctx, one, now));
-    let found: Vec<(Claimed, Result<Option<Event>, Error>)> = stream::iter(look)
+    let found: Vec<(Claimed, Result<Option<Event>>)> = stream::iter(look)
         .map(|one| async {
-            let event = find_forgotten(ctx, &one).await;
+            let event = look_up(ctx, &one).await;
             (one, event)
         })
         .buffer_unordered(ctx.concurrency())
@@ -354,7 +359,7 @@ async fn look_first(ctx: &Ctx, claimed: Vec<Claimed>, report: &mut Report) -> Re
                 report.count("adopted");
                 adopt(ctx, one, &event, report).await?;
             }
-            Err(error) => {
+            Err(FlowError::Stripe(error)) => {
                 report.count("not_looked_up");
                 if error.is_auth() {
                     report.stopped = Some(error.to_string());
@@ -369,16 +374,23 @@ async fn look_first(ctx: &Ctx, claimed: Vec<Claimed>, report: &mut Report) -> Re
                 }
                 ctx.store.release_charge(&one.charge, now.checked_add(ASK_AGAIN).ok()).await?;
             }
+            Err(error) => return Err(error),
         }
     }
     Ok(unknown_to_stripe)
 }
 
+async fn look_up(ctx: &Ctx, claimed: &Claimed) -> Result<Option<Event>> {
+    match living_intent(&claimed.charge) {
+        Some(id) => unheard(ctx, claimed, &ctx.stripe.retrieve_payment_intent(&id).await?.value).await,
+        None => Ok(find_forgotten(ctx, claimed).await?),
+    }
+}
+
 fn needs_a_look(ctx: &Ctx, claimed: &Claimed, now: Timestamp) -> bool {
     let charge = &claimed.charge;
     if living_intent(charge).is_some() {
-        // The same PaymentIntent again: it can succeed only once.
-        return false;
+        return true;
     }
     let old = now.duration_since(charge.due_at).unsigned_abs() > KEY_SURE || next_number(charge) > 1;
     match ctx.config.stripe.preflight {
@@ -386,11 +398,6 @@ fn needs_a_look(ctx: &Ctx, claimed: &Claimed, now: Timestamp) -> bool {
         // A database that was lost may have sent the same key on any day.
         Preflight::Stale => old || ctx.witness.recoveries() > 0,
     }
-}
-
-/// The number of the attempt that is about to be sent.
-fn next_number(charge: &Charge) -> u32 {
-    charge.open_attempt().map_or(charge.attempts + 1, |attempt| attempt.number)
 }
 
 /// Looks at Stripe's lists for a charge of a restored database, and books what they show.
@@ -405,7 +412,7 @@ pub(super) async fn adopt_forgotten(ctx: &Ctx, claimed: Claimed, report: &mut Re
 }
 
 /// Books what Stripe has and the database had forgotten. An attempt must be on record for it to belong to.
-async fn adopt(ctx: &Ctx, claimed: Claimed, event: &Event, report: &mut Report) -> Result<()> {
+pub(super) async fn adopt(ctx: &Ctx, claimed: Claimed, event: &Event, report: &mut Report) -> Result<()> {
     let now = ctx.now();
     let mut claimed = claimed;
     if claimed.charge.open_attempt().is_none() {

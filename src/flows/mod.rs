@@ -34,6 +34,7 @@ pub mod service;
 mod settle;
 mod still_true;
 mod tries;
+mod unheard;
 pub mod what_if;
 mod witness;
 

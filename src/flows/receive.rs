@@ -11,7 +11,8 @@ use super::enrol::Completed;
 use super::reconcile::known_decline;
 use super::settle::{Trace, settle_one};
 use super::tries::{self, event_of_page};
-use super::{Ctx, Report, Result, news, reversals};
+use super::unheard::{self, unheard};
+use super::{Ctx, Report, Result, collect, news, reversals};
 use crate::billing::apply::Event;
 use crate::billing::charge::State;
 use crate::billing::ids::ChargeId;
@@ -84,6 +85,9 @@ pub async fn accept(ctx: &Ctx, raw: &[u8], signature: &str) -> Result<bool, Unac
 pub async fn run_once(ctx: &Ctx, limit: usize) -> Result<Report> {
     let mut report = Report::default();
     let events = ctx.store.claim_events(ctx.now(), ctx.lease_until(), limit).await?;
+    if events.is_empty() {
+        return Ok(report);
+    }
     report.taken = events.len() as u64;
     failpoint!("P17..P18");
     for event in events {
@@ -159,8 +163,12 @@ async fn payment_intent(ctx: &Ctx, id: &str, report: &mut Report) -> Result<Appl
         return paid_again(ctx, &found, &intent).await;
     }
     let known = known_decline(ctx, &found, &intent).await?;
-    let news = event_of_intent(&found, ctx.instance, &intent, known.as_deref(), ctx.now());
+    let news = match event_of_intent(&found, ctx.instance, &intent, known.as_deref(), ctx.now()) {
+        None => unheard(ctx, &found, &intent).await?,
+        news => news,
+    };
     if !news.is_some_and(|event| matters(&event, &found.charge.state)) {
+        unheard::count(ctx, &found, &intent).await?;
         return Ok(Applied::Yes);
     }
     let Some(claimed) = ctx.store.claim_charge(charge, &ctx.worker, ctx.now(), ctx.lease_until()).await?
@@ -172,7 +180,10 @@ async fn payment_intent(ctx: &Ctx, id: &str, report: &mut Report) -> Result<Appl
         Some(event) => {
             settle_one(ctx, &claimed, &event, Trace::default(), report).await?;
         }
-        None => ctx.store.release_charge(&claimed.charge, None).await?,
+        None => match unheard(ctx, &claimed, &intent).await? {
+            Some(event) => collect::adopt(ctx, claimed, &event, report).await?,
+            None => ctx.store.release_charge(&claimed.charge, None).await?,
+        },
     }
     Ok(Applied::Yes)
 }

@@ -234,3 +234,42 @@ async fn a_retry_without_an_answer_counts_as_a_try_for_the_cards_other_charges()
     assert_eq!((scene.states().await, scene.times_collected()), (vec!["paid", "paid"], 2));
     scene.agree().await;
 }
+
+#[tokio::test]
+async fn a_retry_that_was_given_up_and_is_declined_after_all_is_the_ladders_next_decline() {
+    for is_told in [true, false] {
+        let (scene, ann) = Scene::ann("pm_card_visa").await;
+        // Another charge on the same card, so that the lost retry is not sent again but read, and given up.
+        scene.person("ann", "pm_card_visa", "basic", "2026-01-08T10:00:30Z").await;
+        let script = "insufficient_funds, insufficient_funds, insufficient_funds, ok, ok";
+        scene.world.sandbox.script_card(&ann.card, script).unwrap();
+        for effect in ["arrives-late 20h", "no-answer not-executed", "no-answer not-executed"] {
+            scene.fault("POST", "/v1/payment_intents/*/confirm", effect);
+        }
+        scene.until("2026-01-08T10:00:00Z", Duration::from_secs(1800)).await;
+        scene.until("2026-01-08T10:00:40Z", Duration::from_secs(40)).await;
+        assert_eq!(scene.states().await, ["collecting", "past_due"], "{:?}", scene.story());
+        if !is_told {
+            scene.no_events();
+        }
+        scene.hours(18).await;
+        assert_eq!(
+            (scene.states().await, scene.tries().len()),
+            (vec!["past_due", "past_due"], 2),
+            "given up"
+        );
+        scene.hours(9).await;
+        assert_eq!(
+            scene.tries().len(),
+            3,
+            "{is_told}: one try a day on one card and amount: {:?}",
+            scene.story()
+        );
+        let declines =
+            scene.charges().await.iter().filter_map(|one| one.charge.dunning).map(|one| one.declines).max();
+        assert_eq!(declines, Some(2), "{is_told}: {:?}", scene.story());
+        scene.days(9).await;
+        assert_eq!((scene.states().await, scene.times_collected()), (vec!["paid", "paid"], 2), "{is_told}");
+        scene.agree().await;
+    }
+}
