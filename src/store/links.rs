@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use sqlx::FromRow;
 
-use super::sql::on_db;
+use super::sql::{alone, on_db};
 use super::{Result, Store};
 use crate::billing::ids::{ChargeId, CustomerId};
 
@@ -122,8 +122,9 @@ impl Store {
     /// [`super::StoreError::Database`].
     pub async fn count_close(&self, charge: ChargeId) -> Result<i64> {
         const COUNT: &str = "UPDATE collector SET closes = closes + 1 WHERE charge_id = $1 AND state = 'live' RETURNING closes";
-        let closes: Option<i64> =
-            on_db!(self, db => sqlx::query_scalar(COUNT).bind(charge.to_string()).fetch_optional(db).await?);
-        Ok(closes.unwrap_or(0))
+        // All rows are asked for: SQLite commits only when the last one was read.
+        let closes: Vec<i64> =
+            alone!(self, db => sqlx::query_scalar(COUNT).bind(charge.to_string()).fetch_all(db).await?);
+        Ok(closes.first().copied().unwrap_or(0))
     }
 }
