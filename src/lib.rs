@@ -20,6 +20,7 @@ pub mod chance;
 pub mod clock;
 pub mod config;
 pub mod mail;
+mod nearest;
 pub mod store;
 pub mod stripe;
 pub mod template;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::money::Currency;
+use crate::nearest::nearest;
 
 /// How soon Stripe knows whether a method has paid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,9 +91,8 @@ impl PageMethods {
 }
 
 fn unknown(name: &str, known: &[&str]) -> String {
-    let near = known.iter().map(|one| (strsim::jaro_winkler(name, one), one));
-    match near.max_by(|one, other| one.0.total_cmp(&other.0)).filter(|(likeness, _)| *likeness > 0.6) {
-        Some((_, near)) => format!("`{name}` is not a method for the payment page; did you mean `{near}`?"),
+    match nearest(name, known, 0.6) {
+        Some(near) => format!("`{name}` is not a method for the payment page; did you mean `{near}`?"),
         None => format!("`{name}` is not a method for the payment page; known: {}", known.join(", ")),
     }
 }

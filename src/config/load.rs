@@ -7,6 +7,7 @@ use config::{File, FileFormat, Value, ValueKind};
 
 use super::ConfigError;
 use super::raw::RawConfig;
+use crate::nearest::nearest;
 
 /// Keys whose value may be read from a file: `KEY_file` (systemd credentials, Kubernetes secrets).
 const SECRETS: [(&str, &str); 4] =
@@ -132,10 +133,7 @@ fn friendly(message: &str) -> String {
     let (kind, wrong) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     let known: Vec<&str> = words.skip(1).step_by(2).collect();
     if kind.starts_with("unknown field") || kind.starts_with("unknown variant") {
-        let near =
-            known.iter().max_by(|one, other| similarity(wrong, one).total_cmp(&similarity(wrong, other)));
-        let hint =
-            near.filter(|near| similarity(wrong, near) > 0.6).map(|near| format!("; did you mean `{near}`?"));
+        let hint = nearest(wrong, &known, 0.6).map(|near| format!("; did you mean `{near}`?"));
         let what = if kind.contains("field") { "is not a key here" } else { "is not a value here" };
         return format!(
             "`{wrong}` {what}{}",
@@ -147,10 +145,6 @@ fn friendly(message: &str) -> String {
             .to_owned();
     }
     message.to_owned()
-}
-
-fn similarity(one: &str, other: &str) -> f64 {
-    strsim::jaro_winkler(one, other)
 }
 
 /// The line on which a dotted key (or the unknown word of a message) stands, counted from 1.

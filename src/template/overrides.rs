@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::languages::{PARTS, neutral_page, parts};
 use super::{FALLBACK_LOCALE, SHARED_STEMS, Source, Sources, TemplateError, built_in};
+use crate::nearest::nearest;
 
 /// Limit: a template is a page of text; larger files are something else.
 const TEMPLATE_BYTES_MAX: u64 = 256 * 1024;
@@ -98,13 +99,9 @@ fn is_built_in(name: &str) -> bool {
 
 fn suggestion(name: &str) -> String {
     let english = |name: &String| split(name).is_none_or(|(_, locale, _)| locale == FALLBACK_LOCALE);
-    let closest = names()
-        .filter(english)
-        .map(|known| (strsim::jaro_winkler(name, &known), known))
-        .max_by(|a, b| a.0.total_cmp(&b.0));
-    match closest {
-        Some((likeness, known)) if likeness > 0.8 => format!("; did you mean {known}?"),
-        _ => "; names look like mail/en/receipt.mail or pages/en/words.html".to_owned(),
+    match nearest(name, names().filter(english), 0.8) {
+        Some(known) => format!("; did you mean {known}?"),
+        None => "; names look like mail/en/receipt.mail or pages/en/words.html".to_owned(),
     }
 }
 

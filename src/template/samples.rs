@@ -12,6 +12,7 @@ use serde_json::Value as Json;
 
 use super::overrides::split;
 use super::{FALLBACK_LOCALE, Loaded, SHARED_STEMS, TemplateError, broken};
+use crate::nearest::nearest;
 
 const SAMPLES: &[(&str, &str)] = &[
     ("mail", include_str!("../mail/templates/samples.json")),
@@ -95,9 +96,8 @@ fn unknown_name(loaded: &Loaded, name: &str, path: &str, known: &BTreeSet<String
         None => format!("built-in {name}"),
     };
     let line = source.text.lines().position(|line| line.contains(path)).map_or(0, |at| at + 1);
-    let closest =
-        known.iter().max_by(|a, b| strsim::jaro_winkler(path, a).total_cmp(&strsim::jaro_winkler(path, b)));
-    let hint = closest.map_or_else(String::new, |known| format!("; did you mean `{known}`?"));
+    let hint =
+        nearest(path, known, 0.0).map_or_else(String::new, |known| format!("; did you mean `{known}`?"));
     TemplateError::Broken { file, line, detail: format!("`{path}` is not known here{hint}") }
 }
 
