@@ -5,22 +5,11 @@ use std::collections::BTreeMap;
 use super::money::Currency;
 use crate::nearest::nearest;
 
-/// How soon Stripe knows whether a method has paid.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Settles {
-    /// When the customer leaves the page.
-    AtOnce,
-    /// Days later. Until then the charge is being processed, and nobody else may take its money.
-    Later,
-}
-
 /// A row of `data/page_methods.csv`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PageMethod {
     /// Stripe's name.
     pub name: &'static str,
-    /// How soon its result is known.
-    pub settles: Settles,
     /// Lowercase codes of the currencies it pays in.
     pub currencies: Vec<&'static str>,
 }
@@ -36,15 +25,10 @@ impl PageMethod {
 }
 
 fn parse_row(line: &'static str) -> Option<PageMethod> {
-    let [name, settles, currencies, _source] = line.split(',').collect::<Vec<_>>().try_into().ok()?;
-    let settles = match settles {
-        "at_once" => Settles::AtOnce,
-        "later" => Settles::Later,
-        _ => return None,
-    };
+    let [name, currencies, _source] = line.split(',').collect::<Vec<_>>().try_into().ok()?;
     let currencies: Vec<&str> = currencies.split(' ').collect();
     let known = currencies.iter().all(|code| code.parse::<Currency>().is_ok());
-    known.then_some(PageMethod { name, settles, currencies })
+    known.then_some(PageMethod { name, currencies })
 }
 
 /// The methods that the merchant wants on the page besides the card.
@@ -106,7 +90,7 @@ mod tests {
         let all = PageMethod::all();
         assert!(all.is_sorted_by(|one, next| one.name < next.name), "{all:?}");
         let sepa = all.iter().find(|one| one.name == "sepa_debit").unwrap();
-        assert_eq!((sepa.settles, sepa.currencies.as_slice()), (Settles::Later, &["eur"][..]));
+        assert_eq!(sepa.currencies, ["eur"]);
     }
 
     #[test]
