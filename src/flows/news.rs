@@ -49,6 +49,7 @@ pub(super) async fn payout(ctx: &Ctx, event: &str) -> Result<bool> {
 pub(super) async fn review(ctx: &Ctx, event: &str) -> Result<bool> {
     let event = read(ctx, event).await?;
     let (Some(id), Some(charge)) = (event.object_id, event.charge) else { return Ok(false) };
+    let charge = ctx.stripe.retrieve_charge(&charge).await?.value;
     if reversals::charge_of_ours(ctx, &charge).await?.is_none() {
         return Ok(false);
     }
@@ -60,7 +61,8 @@ pub(super) async fn review(ctx: &Ctx, event: &str) -> Result<bool> {
         ("review.closed", _) => {}
         _ => {
             let text = format!(
-                "{id}: Stripe wants {charge} to be reviewed ({reason}): approve or refund it in its Dashboard. Until then it counts as paid"
+                "{id}: Stripe wants {} to be reviewed ({reason}): approve or refund it in its Dashboard. Until then it counts as paid",
+                charge.id
             );
             tell(ctx, &id, "review", text).await?;
         }

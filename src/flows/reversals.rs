@@ -13,6 +13,7 @@ use crate::billing::charge::State;
 use crate::billing::ids::ChargeId;
 use crate::billing::money::Money;
 use crate::store::{Claimed, OutboxInsert};
+use crate::stripe::charges::Charge as StripeCharge;
 use crate::stripe::disputes::DisputeStatus;
 use crate::stripe::payment_intents::PaymentIntentStatus;
 use crate::stripe::refunds::{CreateRefund, RefundReason, RefundStatus};
@@ -21,6 +22,7 @@ use crate::stripe::refunds::{CreateRefund, RefundReason, RefundStatus};
 pub(super) async fn dispute(ctx: &Ctx, id: &str) -> Result<bool> {
     let dispute = ctx.stripe.retrieve_dispute(id).await?.value;
     let Some(charge) = dispute.charge else { return Ok(false) };
+    let charge = ctx.stripe.retrieve_charge(&charge).await?.value;
     let (end, holds) = match dispute.status {
         DisputeStatus::Won => ("the dispute was won, and the money stays", false),
         DisputeStatus::Lost => ("the dispute was lost, and the money is the cardholder's again", true),
@@ -42,10 +44,9 @@ pub(super) async fn dispute(ctx: &Ctx, id: &str) -> Result<bool> {
 }
 
 /// A dispute is over. What it held stays held until a person lifts it.
-async fn ended(ctx: &Ctx, charge: &str, id: &str, status: &str, end: &str) -> Result<bool> {
-    let charge = ctx.stripe.retrieve_charge(charge).await?.value;
-    let Some(customer) = charge.customer else { return Ok(false) };
-    let Some(ours) = ctx.store.find_customer(ctx.instance.customer(&customer)).await? else {
+async fn ended(ctx: &Ctx, charge: &StripeCharge, id: &str, status: &str, end: &str) -> Result<bool> {
+    let Some(customer) = &charge.customer else { return Ok(false) };
+    let Some(ours) = ctx.store.find_customer(ctx.instance.customer(customer)).await? else {
         return Ok(false);
     };
     let held = match ours.hold_why {
@@ -54,11 +55,7 @@ async fn ended(ctx: &Ctx, charge: &str, id: &str, status: &str, end: &str) -> Re
         ),
         None => String::new(),
     };
-    let about = charge.metadata.get(CHARGE).and_then(|id| id.parse::<ChargeId>().ok());
-    let about = match about {
-        Some(about) => ctx.store.find_charge(about).await?.map(|found| found.charge.id),
-        None => None,
-    };
+    let about = charge_of_ours(ctx, charge).await?.map(|found| found.charge.id);
     let alarm = OutboxInsert::alarm(
         id.to_owned(),
         &format!("dispute-{status}"),
@@ -74,6 +71,7 @@ async fn ended(ctx: &Ctx, charge: &str, id: &str, status: &str, end: &str) -> Re
 pub(super) async fn fraud_warning(ctx: &Ctx, event: &str) -> Result<bool> {
     let event = ctx.stripe.retrieve_event(event).await?.value;
     let (Some(charge), Some(id)) = (event.charge, event.object_id) else { return Ok(false) };
+    let charge = ctx.stripe.retrieve_charge(&charge).await?.value;
     hold(ctx, &charge, &id, "fraud-warning", "the card's issuer reports fraud; a refund may avoid a dispute")
         .await
 }
@@ -81,12 +79,12 @@ pub(super) async fn fraud_warning(ctx: &Ctx, event: &str) -> Result<bool> {
 /// Charges nothing more to the customer of a Stripe charge, once for each reason: a person may have lifted it since.
 ///
 /// Crash: if we die before the alarm is promised, the event comes again and holds again.
-pub(super) async fn hold(ctx: &Ctx, charge: &str, id: &str, step: &str, what: &str) -> Result<bool> {
+pub(super) async fn hold(ctx: &Ctx, charge: &StripeCharge, id: &str, step: &str, what: &str) -> Result<bool> {
     if ctx.store.is_promised(id, step).await? {
         return Ok(true);
     }
-    let Some(customer) = ctx.stripe.retrieve_charge(charge).await?.value.customer else { return Ok(false) };
-    if ctx.store.hold_customer(&customer, Some(&format!("{what} ({id})"))).await? == 0 {
+    let Some(customer) = &charge.customer else { return Ok(false) };
+    if ctx.store.hold_customer(customer, Some(&format!("{what} ({id})"))).await? == 0 {
         return Ok(false);
     }
     failpoint!("held..told");
@@ -98,8 +96,7 @@ pub(super) async fn hold(ctx: &Ctx, charge: &str, id: &str, step: &str, what: &s
 }
 
 /// Our charge behind a Stripe charge.
-pub(super) async fn charge_of_ours(ctx: &Ctx, charge: &str) -> Result<Option<Claimed>> {
-    let charge = ctx.stripe.retrieve_charge(charge).await?.value;
+pub(super) async fn charge_of_ours(ctx: &Ctx, charge: &StripeCharge) -> Result<Option<Claimed>> {
     match charge.metadata.get(CHARGE).and_then(|id| id.parse::<ChargeId>().ok()) {
         Some(ours) => Ok(ctx.store.find_charge(ours).await?),
         None => Ok(None),
@@ -109,15 +106,12 @@ pub(super) async fn charge_of_ours(ctx: &Ctx, charge: &str) -> Result<Option<Cla
 /// Somebody gave money of a Stripe charge back, or a refund failed and it came back: what counts is what Stripe says now.
 pub(super) async fn refunded(ctx: &Ctx, charge: &str) -> Result<bool> {
     let charge = ctx.stripe.retrieve_charge(charge).await?.value;
-    let Some(ours) = charge.metadata.get(CHARGE).and_then(|id| id.parse::<ChargeId>().ok()) else {
-        return Ok(false);
-    };
-    let Some(found) = ctx.store.find_charge(ours).await? else { return Ok(false) };
+    let Some(found) = charge_of_ours(ctx, &charge).await? else { return Ok(false) };
     let booked = found.charge.state.payment_intent();
     if booked.is_some() && booked != charge.payment_intent.as_deref() {
         return Ok(true); // A duplicate went back: what counts is still paid.
     }
-    Ok(ctx.store.set_refunded(ours, charge.amount_refunded_minor).await?)
+    Ok(ctx.store.set_refunded(found.charge.id, charge.amount_refunded_minor).await?)
 }
 
 /// A payment that took the money of a paid charge again.

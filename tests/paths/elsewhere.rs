@@ -81,6 +81,11 @@ async fn a_dispute_whose_beginning_got_lost_holds_when_it_is_lost() {
     assert!(hold(&scene, &ann).await.is_some());
     let alarms = scene.alarms();
     assert!(alarms.len() == 2 && alarms[1].contains("the money is the cardholder's again"), "{alarms:?}");
+    let reads = |path| scene.requests("GET", path);
+    assert!(
+        reads("/v1/disputes/") > 0 && reads("/v1/charges/") == reads("/v1/disputes/"),
+        "each is read once"
+    );
 }
 
 #[tokio::test]
