@@ -129,6 +129,8 @@ CREATE TABLE charge (
     next_action       TEXT CHECK (next_action IN ('collect', 'remind', 'give_up')),
     until_at          BIGINT,
     end_as            TEXT CHECK (end_as IN ('canceled', 'uncollectible', 'paid_outside')),
+    -- What a charge waits for that waits for a person. With a corrected address it goes on by itself.
+    needs             TEXT CHECK (needs IN ('decision', 'address')),
     reason            TEXT,
     settled_at        BIGINT,
     -- The one that paid. Another one that succeeds has taken the money again.
@@ -155,6 +157,7 @@ CREATE TABLE charge (
     CHECK ((state = 'paid') = (payment_intent IS NOT NULL)),
     -- A closing charge says how it ends. One that waits for a person remembers it, if an end had been decided.
     CHECK (CASE WHEN end_as IS NULL THEN state <> 'closing' ELSE state IN ('closing', 'needs_review') END),
+    CHECK ((state = 'needs_review') = (needs IS NOT NULL)),
     CHECK ((subscription_id IS NULL) = (period_index IS NULL)),
     UNIQUE (subscription_id, period_index)
 )

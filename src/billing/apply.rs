@@ -12,9 +12,9 @@ use jiff::Timestamp;
 
 use self::attempt::{adopt, answered, begin, sending};
 use self::collector::{collector_dead, link_opened, open_link, page_refused};
-use self::decision::{collect_now, not_yet, reached, review, step_due, stop, take_ladder};
+use self::decision::{collect_now, not_yet, reached, review, step_due, stop, take_ladder, unreached};
 use self::verdict::{declined_late, paid, pending};
-use super::charge::{Charge, End, State};
+use super::charge::{Charge, End, Need, State};
 use super::decline::Decline;
 use super::dunning::{MailKind, Next, Rules};
 use super::ids::CustomerId;
@@ -81,6 +81,8 @@ pub enum Event {
     },
     /// A person must look.
     Review(String),
+    /// What the customer must know first did not reach them by mail: a person must look.
+    Unreached(String),
     /// The customer can be reached by mail again: what waits for a person for nothing else goes on.
     Reached,
 }
@@ -233,7 +235,8 @@ pub fn apply(charge: &Charge, event: &Event, policy: &Policy<'_>, now: Timestamp
         Event::CollectNow => collect_now(&mut step.charge, now)?,
         Event::TakeLadder => take_ladder(&mut step.charge, policy)?,
         Event::NotYet { allowed } => not_yet(&mut step.charge, *allowed, now)?,
-        Event::Review(why) => review(&mut step, why, now)?,
+        Event::Review(why) => review(&mut step, Need::Decision, why, now)?,
+        Event::Unreached(why) => unreached(&mut step, why, now)?,
         Event::Reached => reached(&mut step.charge, now)?,
     }
     step.charge.version += 1;

@@ -88,6 +88,32 @@ impl End {
     }
 }
 
+/// What a charge that waits for a person waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Need {
+    /// A decision.
+    Decision,
+    /// An address: no mail reached the customer. With a corrected one the charge goes on by itself.
+    Address,
+}
+
+impl Need {
+    /// The word in the database.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Decision => "decision",
+            Self::Address => "address",
+        }
+    }
+
+    /// Reads the word in the database.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Decision, Self::Address].into_iter().find(|need| need.as_str() == word)
+    }
+}
+
 /// Where a charge stands.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum State {
@@ -133,6 +159,8 @@ pub enum State {
         attempt: Option<Attempt>,
         /// The end that had been decided. It is what follows once the attempt has its answer.
         end: Option<End>,
+        /// What for.
+        needs: Need,
         /// Since when.
         since: Timestamp,
         /// Why, in a sentence.
@@ -189,6 +217,15 @@ impl State {
     pub fn payment_intent(&self) -> Option<&str> {
         match self {
             Self::Paid { payment_intent, .. } => Some(payment_intent),
+            _ => None,
+        }
+    }
+
+    /// What a person is needed for.
+    #[must_use]
+    pub fn needs(&self) -> Option<Need> {
+        match self {
+            Self::NeedsReview { needs, .. } => Some(*needs),
             _ => None,
         }
     }

@@ -7,9 +7,6 @@ use jiff::Timestamp;
 use super::dunning::MailKind;
 use super::ladder::{Finally, Ladder};
 
-/// How the reason of a review begins that waits for nothing but mail: the customer cannot be reached.
-pub const UNREACHED: &str = "the customer could not be told";
-
 /// How long the end rests while a mail is still on its way.
 const REST: Duration = Duration::from_secs(3600);
 

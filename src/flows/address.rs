@@ -5,8 +5,7 @@ use super::answers::INSTANCE;
 use super::settle::{Trace, settle_one};
 use super::{Ctx, FlowError, Report, Result};
 use crate::billing::apply::Event;
-use crate::billing::charge::State;
-use crate::billing::farewell::UNREACHED;
+use crate::billing::charge::{Need, State};
 use crate::store::{ChargeFilter, Claimed, Customer};
 use crate::stripe::customers::CustomerFields;
 
@@ -70,7 +69,9 @@ async fn waiting(ctx: &Ctx, customer: &Customer) -> Result<Vec<Claimed>> {
         ..ChargeFilter::default()
     };
     let mut found = ctx.store.list_charges(&filter).await?;
-    found.retain(|one| matches!(&one.charge.state, State::NeedsReview { attempt: None, end: None, why, .. } if why.starts_with(UNREACHED)));
+    found.retain(|one| {
+        matches!(&one.charge.state, State::NeedsReview { attempt: None, end: None, needs: Need::Address, .. })
+    });
     Ok(found)
 }
 

@@ -9,14 +9,14 @@ use super::{Ctx, Report, Result, ladders};
 use crate::billing::apply::Event;
 use crate::billing::charge::{End, State, Work};
 use crate::billing::dunning::Action;
-use crate::billing::farewell::{Farewell, UNREACHED, farewell};
+use crate::billing::farewell::{Farewell, farewell};
 use crate::billing::subscription::SubscriptionState;
 use crate::store::Claimed;
 
 /// How long a step rests whose subscription is paused.
 const REST: Duration = Duration::from_secs(6 * 3600);
 /// Why a ladder did not end by itself, and what to do.
-const UNHEARD: &str = "that its ladder is over: the mail server accepted no notice, so nothing was ended. Correct the address \
+const UNHEARD: &str = "the customer could not be told that its ladder is over: the mail server accepted no notice, so nothing was ended. Correct the address \
     (`recurd customers email`) and it goes on; or reach the customer another way, then end it with `recurd subscriptions cancel`, \
     or try once more with `recurd charges collect`";
 
@@ -96,7 +96,7 @@ async fn told(ctx: &Ctx, claimed: Claimed, report: &mut Report) -> Result<Option
             settle_one(ctx, &claimed, &Event::NotYet { allowed: Some(at) }, Trace::default(), report).await?;
         }
         Farewell::Unheard => {
-            let why = Event::Review(format!("{UNREACHED} {UNHEARD}"));
+            let why = Event::Unreached(UNHEARD.to_owned());
             settle_one(ctx, &claimed, &why, Trace::default(), report).await?;
         }
     }

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::{Ctx, Report, Result, notices};
-use crate::billing::charge::{Charge, State};
+use crate::billing::charge::{Charge, Need, State};
 use crate::billing::plan::Terms;
 use crate::billing::subscription::{Fate, Reached, reach};
 use crate::store::{DueSubscription, Materialized, NewCharge};
@@ -84,6 +84,7 @@ pub(super) fn charge(
         Fate::Ask => State::NeedsReview {
             attempt: None,
             end: None,
+            needs: Need::Decision,
             since: now,
             why: "its period passed while nothing ran".to_owned(),
         },

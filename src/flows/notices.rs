@@ -11,7 +11,6 @@ use super::settle::{Trace, settle_one};
 use super::{Ctx, Report, Result};
 use crate::billing::apply::Event;
 use crate::billing::charge::{Charge, State};
-use crate::billing::farewell::UNREACHED;
 use crate::billing::ids::ChargeId;
 use crate::billing::plan::Terms;
 use crate::billing::subscription::SubscriptionState;
@@ -82,7 +81,7 @@ pub(super) async fn holds_back(ctx: &Ctx, claimed: &Claimed, report: &mut Report
         Standing::Untold => ctx.now().checked_add(REST).ok(),
         Standing::Until(at) => Some(at),
         Standing::Lost(why) => {
-            let event = Event::Review(question(&why));
+            let event = Event::Unreached(question(&why));
             settle_one(ctx, claimed, &event, Trace::default(), report).await?;
             return Ok(true);
         }
@@ -94,7 +93,7 @@ pub(super) async fn holds_back(ctx: &Ctx, claimed: &Claimed, report: &mut Report
 
 fn question(why: &str) -> String {
     format!(
-        "{UNREACHED} of it before ({why}): correct the address (`recurd customers email`) and it goes on; or tell them \
+        "the customer could not be told of it before ({why}): correct the address (`recurd customers email`) and it goes on; or tell them \
          another way and then run `recurd charges collect`, or end it with `recurd charges cancel`"
     )
 }
@@ -110,7 +109,7 @@ pub(super) async fn lost(ctx: &Ctx, id: ChargeId, why: &str, report: &mut Report
     if !matches!(claimed.charge.state, State::Due { .. }) {
         return ctx.store.release_charge(&claimed.charge, None).await.map_err(Into::into);
     }
-    settle_one(ctx, &claimed, &Event::Review(question(why)), Trace::default(), report).await?;
+    settle_one(ctx, &claimed, &Event::Unreached(question(why)), Trace::default(), report).await?;
     Ok(())
 }
 

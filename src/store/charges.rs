@@ -7,7 +7,7 @@ use super::outbox::OutboxInsert;
 use super::rows::{ChargeRow, ChargeUpdate, parts, select_charges};
 use super::sql::{Sql, alone, batch, in_tx, on_db};
 use super::{Result, Store};
-use crate::billing::charge::{Charge, State, Work};
+use crate::billing::charge::{Charge, Need, State, Work};
 use crate::billing::ids::{ChargeId, CustomerId, SubscriptionId};
 use crate::billing::subscription::SubscriptionState;
 
@@ -106,13 +106,13 @@ impl ChargeFilter {
 
 batch! {
     INSERT = "INSERT INTO charge (id, customer_id, subscription_id, period_index, plan, revision, amount_minor, currency, due_at, \
-        description, statement_suffix, state, next_at, next_action, until_at, reason, settled_at, wake_at, wake_for, created_at) \
+        description, statement_suffix, state, next_at, next_action, until_at, needs, reason, settled_at, wake_at, wake_for, created_at) \
         SELECT r.id, r.customer_id, r.subscription_id, r.period_index, r.plan, r.revision, r.amount_minor, r.currency, r.due_at, \
-        r.description, r.statement_suffix, r.state, r.next_at, r.next_action, r.until_at, r.reason, r.settled_at, r.wake_at, \
+        r.description, r.statement_suffix, r.state, r.next_at, r.next_action, r.until_at, r.needs, r.reason, r.settled_at, r.wake_at, \
         r.wake_for, r.created_at FROM",
     (id TEXT, customer_id TEXT, subscription_id TEXT, period_index BIGINT, plan TEXT, revision BIGINT, amount_minor BIGINT,
      currency TEXT, due_at BIGINT, description TEXT, statement_suffix TEXT, state TEXT, next_at BIGINT, next_action TEXT,
-     until_at BIGINT, reason TEXT, settled_at BIGINT, wake_at BIGINT, wake_for TEXT, created_at BIGINT),
+     until_at BIGINT, needs TEXT, reason TEXT, settled_at BIGINT, wake_at BIGINT, wake_for TEXT, created_at BIGINT),
     "WHERE 1 = 1 ON CONFLICT DO NOTHING"
 }
 
@@ -170,6 +170,7 @@ struct InsertRow<'a> {
     next_at: Option<i64>,
     next_action: Option<&'static str>,
     until_at: Option<i64>,
+    needs: Option<&'static str>,
     reason: Option<&'a str>,
     settled_at: Option<i64>,
     wake_at: Option<i64>,
@@ -198,6 +199,7 @@ impl<'a> InsertRow<'a> {
             next_at: next.map(|next| next.at.as_second()),
             next_action: next.map(|next| next.action.as_str()),
             until_at: until.map(Timestamp::as_second),
+            needs: charge.state.needs().map(Need::as_str),
             reason,
             settled_at: settled.map(Timestamp::as_second),
             wake_at: wake.map(|(_, at)| at.as_second()),

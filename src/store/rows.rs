@@ -7,7 +7,9 @@ use sqlx::FromRow;
 use super::charges::{Claimed, Prepared};
 use super::settle::Settlement;
 use super::{Result, StoreError};
-use crate::billing::charge::{Attempt, Charge, Collector, CollectorKind, End, Operation, Phase, Sent, State};
+use crate::billing::charge::{
+    Attempt, Charge, Collector, CollectorKind, End, Need, Operation, Phase, Sent, State,
+};
 use crate::billing::decline::Class;
 use crate::billing::dunning::{Action, Dunning, Next};
 use crate::billing::ids::ChargeId;
@@ -21,7 +23,7 @@ macro_rules! select_charges {
         concat!(
             "SELECT c.id, c.customer_id, c.subscription_id, c.period_index, c.plan, c.revision, c.amount_minor, c.currency, ",
             "c.due_at, c.created_at, c.description, c.statement_suffix, c.state, c.generation, c.attempts, c.next_at, c.next_action, ",
-            "c.until_at, c.end_as, c.reason, c.settled_at, c.payment_intent, c.refunded_minor, c.dunning_since, c.dunning_step, c.dunning_declines, ",
+            "c.until_at, c.end_as, c.needs, c.reason, c.settled_at, c.payment_intent, c.refunded_minor, c.dunning_since, c.dunning_step, c.dunning_declines, ",
             "c.dunning_class, c.dunning_ladder, c.aside_at, c.aside_action, c.version, k.kind AS collector_kind, k.generation AS collector_generation, ",
             "k.stripe_id AS collector_id, a.number AS attempt_number, a.operation AS attempt_operation, ",
             "a.state AS attempt_state, a.idempotency_key, a.path, a.body, a.payment_method AS attempt_payment_method, ",
@@ -58,6 +60,7 @@ pub(super) struct ChargeRow {
     next_action: Option<String>,
     until_at: Option<i64>,
     end_as: Option<String>,
+    needs: Option<String>,
     reason: Option<String>,
     settled_at: Option<i64>,
     payment_intent: Option<String>,
@@ -164,7 +167,8 @@ impl ChargeRow {
                     Some(word) => Some(End::parse(word)?),
                     None => None,
                 };
-                State::NeedsReview { attempt, end, since: until?, why: self.reason.clone()? }
+                let needs = Need::parse(self.needs.as_deref()?)?;
+                State::NeedsReview { attempt, end, needs, since: until?, why: self.reason.clone()? }
             }
             "missed" => State::Missed,
             "paid" => State::Paid { at: settled?, payment_intent: self.payment_intent.clone()? },
@@ -240,6 +244,8 @@ pub(super) struct ChargeUpdate<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     end_as: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    needs: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     settled_at: Option<i64>,
@@ -294,6 +300,7 @@ impl<'a> ChargeUpdate<'a> {
             next_action: next.map(|next| next.action.as_str()),
             until_at: until.map(Timestamp::as_second),
             end_as: end_as.map(End::as_str),
+            needs: charge.state.needs().map(Need::as_str),
             reason,
             settled_at: settled.map(Timestamp::as_second),
             payment_intent: charge.state.payment_intent(),

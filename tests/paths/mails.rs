@@ -220,9 +220,7 @@ async fn a_ladder_that_nobody_heard_of_goes_on_to_its_end_when_the_address_is_co
 #[tokio::test]
 async fn what_waits_for_a_person_for_another_reason_does_not_go_on_with_a_new_address() {
     let (scene, ann) = unheard().await;
-    scene
-        .execute("UPDATE charge SET reason = 'Stripe refused the request' WHERE state = 'needs_review'")
-        .await;
+    scene.execute("UPDATE charge SET needs = 'decision' WHERE state = 'needs_review'").await;
     let ctx = &scene.world.ctx;
     let before = ctx.store.find_customer(ann.customer).await.unwrap().unwrap();
     let plan = address::look(ctx, &before, "ann@new.example.com").await.unwrap();

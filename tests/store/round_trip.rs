@@ -2,7 +2,7 @@
 
 use recurd::billing::apply::Step;
 use recurd::billing::charge::{
-    Attempt, Charge, Collector, CollectorKind, End, Operation, Phase, Sent, State,
+    Attempt, Charge, Collector, CollectorKind, End, Need, Operation, Phase, Sent, State,
 };
 use recurd::billing::decline::Class;
 use recurd::billing::dunning::{Action, Dunning, Next};
@@ -52,8 +52,11 @@ fn states() -> Vec<State> {
     }
     let why = "ünïcode, \"quotes\" and 'apostrophes'\n\u{1F4B8}";
     for end in ends.map(Some).into_iter().chain([None]) {
-        let review = |attempt| State::NeedsReview { attempt, end, since: at(400), why: why.into() };
-        states.extend(maybe().map(review));
+        for needs in [Need::Decision, Need::Address] {
+            let review =
+                |attempt| State::NeedsReview { attempt, end, needs, since: at(400), why: why.into() };
+            states.extend(maybe().map(review));
+        }
     }
     states
 }
@@ -131,7 +134,7 @@ on_both! {
     }
 
     async fn a_first_state_is_inserted_as_it_is(db: Db) {
-        let review = State::NeedsReview { attempt: None, end: None, since: at(4), why: "late".into() };
+        let review = State::NeedsReview { attempt: None, end: None, needs: Need::Address, since: at(4), why: "late".into() };
         let first = [State::Due { at: at(10) }, State::Missed, review, State::Settled { at: at(8) }];
         add_customers(&db.store, 0..4).await;
         for (number, state) in (0..).zip(first) {

@@ -6,7 +6,9 @@ use super::collector::collector_dead;
 use super::decision::{review, review_answered};
 use super::verdict::{declined, paid, pending};
 use super::{CLOSING_PAUSE_SECS, Outcome, Policy, Refused, Step, later, planned};
-use crate::billing::charge::{Attempt, Charge, Collector, CollectorKind, Operation, Phase, Sent, State};
+use crate::billing::charge::{
+    Attempt, Charge, Collector, CollectorKind, Need, Operation, Phase, Sent, State,
+};
 use crate::billing::dunning::{Action, Next};
 use crate::billing::unknown::{Miss, ask_at, counts, miss};
 
@@ -171,7 +173,7 @@ fn missing(step: &mut Step, attempt: Attempt, now: Timestamp) -> Result<(), Refu
                 "attempt {} was answered with a server error and nothing has appeared since",
                 attempt.number
             );
-            review(step, &why, now)
+            review(step, Need::Decision, &why, now)
         }
         Miss::Void => {
             resume(&mut step.charge, now);

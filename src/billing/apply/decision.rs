@@ -4,9 +4,8 @@ use jiff::Timestamp;
 
 use super::verdict::climb;
 use super::{Effect, FORBIDDEN_PAUSE_SECS, Policy, REACHED_PAUSE_SECS, Refused, Step, later, planned};
-use crate::billing::charge::{Attempt, Charge, CollectorKind, End, Phase, State};
+use crate::billing::charge::{Attempt, Charge, CollectorKind, End, Need, Phase, State};
 use crate::billing::dunning::{Action, MailKind, Next, on_remind};
-use crate::billing::farewell::UNREACHED;
 
 pub(super) fn step_due(step: &mut Step, policy: &Policy<'_>, now: Timestamp) -> Result<(), Refused> {
     let charge = &mut step.charge;
@@ -140,7 +139,7 @@ pub(super) fn not_yet(
     Ok(())
 }
 
-pub(super) fn review(step: &mut Step, why: &str, now: Timestamp) -> Result<(), Refused> {
+pub(super) fn review(step: &mut Step, needs: Need, why: &str, now: Timestamp) -> Result<(), Refused> {
     let charge = &mut step.charge;
     if charge.state.is_terminal() {
         return Err(Refused::TooLate(charge.state.as_str()));
@@ -148,14 +147,22 @@ pub(super) fn review(step: &mut Step, why: &str, now: Timestamp) -> Result<(), R
     let (attempt, end) = (charge.open_attempt(), charge.end());
     let text = format!("charge {} needs a person: {why}", charge.id);
     step.effects.push(Effect::Alarm { step: format!("review-{}", charge.version + 1), text });
-    charge.state = State::NeedsReview { attempt, end, since: now, why: why.to_owned() };
+    charge.state = State::NeedsReview { attempt, end, needs, since: now, why: why.to_owned() };
     Ok(())
+}
+
+/// Only what would go on now, had the mail arrived, waits for nothing but an address.
+pub(super) fn unreached(step: &mut Step, why: &str, now: Timestamp) -> Result<(), Refused> {
+    match &step.charge.state {
+        State::Due { .. } | State::PastDue { .. } => review(step, Need::Address, why, now),
+        other => Err(Refused::OutOfPlace(other.as_str())),
+    }
 }
 
 /// What could not go on because no mail arrived goes on with the mail: the ladder to its end, a first try to its notice.
 pub(super) fn reached(charge: &mut Charge, now: Timestamp) -> Result<(), Refused> {
     match &charge.state {
-        State::NeedsReview { attempt: None, end: None, why, .. } if why.starts_with(UNREACHED) => {
+        State::NeedsReview { attempt: None, end: None, needs: Need::Address, .. } => {
             let at = later(now, REACHED_PAUSE_SECS);
             charge.state = planned(charge, Next { at: at.max(charge.due_at), action: Action::GiveUp });
             Ok(())
@@ -164,9 +171,9 @@ pub(super) fn reached(charge: &mut Charge, now: Timestamp) -> Result<(), Refused
     }
 }
 
-/// As [`review`], but the open attempt has its answer.
+/// As [`review`] for a decision, but the open attempt has its answer.
 pub(super) fn review_answered(step: &mut Step, why: &str, now: Timestamp) -> Result<(), Refused> {
-    review(step, why, now)?;
+    review(step, Need::Decision, why, now)?;
     if let State::NeedsReview { attempt, .. } = &mut step.charge.state {
         *attempt = None;
     }

@@ -1,7 +1,6 @@
 //! Each event in each state: the state it leads to, or a dot where it is refused.
 
 use super::*;
-use crate::billing::farewell::UNREACHED;
 
 /// One charge in each state, made the way charges get there.
 fn every_state() -> Vec<(&'static str, Scene)> {
@@ -32,8 +31,8 @@ fn every_state() -> Vec<(&'static str, Scene)> {
         ("review unknown", lost().then(Event::Review("why".into()))),
         ("review to cancel", lost().then(Event::Stop(End::Canceled)).then(Event::Review("why".into()))),
         ("review", scene().then(Event::Review("why".into()))),
-        ("unreached", scene().then(Event::Review(format!("{UNREACHED} of it")))),
-        ("unreached late", declined().then(Event::Review(format!("{UNREACHED} of the end")))),
+        ("unreached", scene().then(Event::Unreached("why".into()))),
+        ("unreached late", declined().then(Event::Unreached("why".into()))),
         ("missed", missed),
         ("paid", scene().then(Event::Paid(receipt(at(0))))),
         ("canceled", scene().then(Event::Stop(End::Canceled))),
@@ -65,6 +64,7 @@ fn every_event() -> Vec<(&'static str, Event)> {
         ("not yet", Event::NotYet { allowed: Some(at(DAY)) }),
         ("never again", Event::NotYet { allowed: None }),
         ("review", Event::Review("why".into())),
+        ("unreached", Event::Unreached("why".into())),
         ("reached", Event::Reached),
     ]
 }

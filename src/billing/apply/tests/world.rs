@@ -81,9 +81,9 @@ fn timeless(state: &State) -> State {
         State::Closing { attempt, then, .. } => {
             State::Closing { attempt: attempt.as_ref().map(stilled), then: *then, at: no_time }
         }
-        State::NeedsReview { attempt, end, .. } => {
+        State::NeedsReview { attempt, end, needs, .. } => {
             let attempt = attempt.as_ref().map(stilled);
-            State::NeedsReview { attempt, end: *end, since: no_time, why: String::new() }
+            State::NeedsReview { attempt, end: *end, needs: *needs, since: no_time, why: String::new() }
         }
         State::Missed => State::Missed,
         State::Paid { .. } => State::Paid { at: no_time, payment_intent: String::new() },
@@ -173,6 +173,7 @@ fn events(world: &World) -> Vec<Event> {
         Event::NotYet { allowed: Some(later(now, 86_400)) },
         Event::NotYet { allowed: None },
         Event::Review("somebody asked".into()),
+        Event::Unreached("the mail came back".into()),
         Event::Reached,
     ];
     if charge.collector.as_ref().is_some_and(|one| one.kind == CollectorKind::CheckoutSession) {
@@ -273,6 +274,7 @@ fn keep(books: &mut Books, world: &World, event: &Event, step: &Step) {
         | Event::TakeLadder
         | Event::NotYet { .. }
         | Event::Review(_)
+        | Event::Unreached(_)
         | Event::Reached => {}
     }
 }
