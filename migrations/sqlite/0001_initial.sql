@@ -142,6 +142,8 @@ CREATE TABLE charge (
     dunning_since     BIGINT,
     dunning_step      BIGINT,
     dunning_declines  BIGINT,
+    -- Payments on its page that the bank refused days later: after some the page takes cards only.
+    dunning_late_refusals BIGINT,
     dunning_class     TEXT,
     -- The ladder it goes. Without a foreign key: a case outlives a lost row, and takes the present ladder.
     dunning_ladder    BIGINT,

@@ -110,12 +110,26 @@ pub struct Dunning {
     pub declines: u32,
     /// Class of the newest decline.
     pub class: Class,
+    /// Payments on its page that the bank refused days later. Each had put the ladder off meanwhile.
+    pub late_refusals: u32,
     /// The ladder it goes: that of its class when it took the first step.
     pub ladder: LadderId,
     /// What the ladder had planned when a try was put before it: of a card that was just saved, at an operator's word, or a
     /// payment on a page whose result comes days later. Such a try is no step of the ladder, which goes on as planned if it is
     /// declined.
     pub aside: Option<Next>,
+}
+
+/// Limit: after so many payments that the bank refused days later, the page takes cards only. One may be an empty account, the next
+/// another account; each puts the ladder off for up to two weeks, and whoever goes on could put off its end for ever.
+const LATE_REFUSALS_MAX: u32 = 2;
+
+impl Dunning {
+    /// Whether its page takes nothing but cards any more.
+    #[must_use]
+    pub fn takes_cards_only(&self) -> bool {
+        self.late_refusals >= LATE_REFUSALS_MAX
+    }
 }
 
 /// By which rules a case is handled.
@@ -170,7 +184,8 @@ pub fn on_decline(
 ) -> Rung {
     let class = decline.class();
     let retried = case.is_some();
-    let fresh = Dunning { since: now, step: 0, declines: 0, class, ladder: rules.id, aside: None };
+    let (step, declines, late_refusals) = (0, 0, 0);
+    let fresh = Dunning { since: now, step, declines, late_refusals, class, ladder: rules.id, aside: None };
     let mut dunning = case.unwrap_or(fresh);
     dunning.declines += 1;
     (dunning.class, dunning.ladder) = (class, rules.id);

@@ -204,7 +204,8 @@ fn request(
     .filter(|(_, value)| !value.is_empty())
     .collect();
     // Who is about to subscribe saves a card with the first payment: only a card pays it.
-    let subscribes = claimed.subscription_state == Some(SubscriptionState::Pending);
+    let cards_only = claimed.subscription_state == Some(SubscriptionState::Pending)
+        || charge.dunning.is_some_and(|case| case.takes_cards_only());
     let others = ctx.config.stripe.page_methods.of(charge.amount.currency());
     Ok(CreatePaymentSession {
         page: SessionPage {
@@ -216,7 +217,7 @@ fn request(
             submit_message: Some(&ctx.config.consent_text),
             metadata: &metadata,
         },
-        other_methods: if subscribes { &[] } else { others },
+        other_methods: if cards_only { &[] } else { others },
         amount: charge.amount,
         product_name: &charge.description,
         description: Some(&charge.description),

@@ -24,7 +24,7 @@ macro_rules! select_charges {
             "SELECT c.id, c.customer_id, c.subscription_id, c.period_index, c.plan, c.revision, c.amount_minor, c.currency, ",
             "c.due_at, c.created_at, c.description, c.statement_suffix, c.state, c.generation, c.attempts, c.next_at, c.next_action, ",
             "c.until_at, c.end_as, c.needs, c.reason, c.settled_at, c.payment_intent, c.refunded_minor, c.dunning_since, c.dunning_step, c.dunning_declines, ",
-            "c.dunning_class, c.dunning_ladder, c.aside_at, c.aside_action, c.version, k.kind AS collector_kind, k.generation AS collector_generation, ",
+            "c.dunning_late_refusals, c.dunning_class, c.dunning_ladder, c.aside_at, c.aside_action, c.version, k.kind AS collector_kind, k.generation AS collector_generation, ",
             "k.stripe_id AS collector_id, a.number AS attempt_number, a.operation AS attempt_operation, ",
             "a.state AS attempt_state, a.idempotency_key, a.path, a.body, a.payment_method AS attempt_payment_method, ",
             "a.card_fingerprint AS attempt_fingerprint, a.not_before, a.first_sent_at, a.last_sent_at, a.sends, a.misses, ",
@@ -68,6 +68,7 @@ pub(super) struct ChargeRow {
     dunning_since: Option<i64>,
     dunning_step: Option<i64>,
     dunning_declines: Option<i64>,
+    dunning_late_refusals: Option<i64>,
     dunning_class: Option<String>,
     dunning_ladder: Option<i64>,
     aside_at: Option<i64>,
@@ -194,6 +195,7 @@ impl ChargeRow {
             since: instant(since)?,
             step: small(self.dunning_step?)?,
             declines: small(self.dunning_declines?)?,
+            late_refusals: small(self.dunning_late_refusals?)?,
             class: Class::parse(self.dunning_class.as_deref()?)?,
             ladder: LadderId(small(self.dunning_ladder?)?),
             aside: match (self.aside_at, self.aside_action.as_deref()) {
@@ -258,6 +260,8 @@ pub(super) struct ChargeUpdate<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     dunning_declines: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    dunning_late_refusals: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     dunning_class: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     dunning_ladder: Option<u32>,
@@ -307,6 +311,7 @@ impl<'a> ChargeUpdate<'a> {
             dunning_since: charge.dunning.map(|dunning| dunning.since.as_second()),
             dunning_step: charge.dunning.map(|dunning| dunning.step),
             dunning_declines: charge.dunning.map(|dunning| dunning.declines),
+            dunning_late_refusals: charge.dunning.map(|dunning| dunning.late_refusals),
             dunning_class: charge.dunning.map(|dunning| dunning.class.as_str()),
             dunning_ladder: charge.dunning.map(|dunning| dunning.ladder.0),
             aside_at: aside.map(|next| next.at.as_second()),

@@ -185,13 +185,13 @@ batch! {
     UPDATE_CHARGES = "UPDATE charge SET state = r.state, version = r.version, generation = r.generation, attempts = r.attempts, \
         next_at = r.next_at, next_action = r.next_action, until_at = r.until_at, end_as = r.end_as, needs = r.needs, reason = r.reason, \
         settled_at = r.settled_at, payment_intent = r.payment_intent, dunning_since = r.dunning_since, \
-        dunning_step = r.dunning_step, dunning_declines = r.dunning_declines, dunning_class = r.dunning_class, \
-        dunning_ladder = r.dunning_ladder, aside_at = r.aside_at, aside_action = r.aside_action, wake_at = r.wake_at, \
+        dunning_step = r.dunning_step, dunning_declines = r.dunning_declines, \
+        dunning_late_refusals = r.dunning_late_refusals, dunning_class = r.dunning_class, dunning_ladder = r.dunning_ladder, aside_at = r.aside_at, aside_action = r.aside_action, wake_at = r.wake_at, \
         wake_for = r.wake_for, lease_owner = r.lease_owner FROM",
     (id TEXT, was_version BIGINT, version BIGINT, state TEXT, generation BIGINT, attempts BIGINT, next_at BIGINT,
      next_action TEXT, until_at BIGINT, end_as TEXT, needs TEXT, reason TEXT, settled_at BIGINT, payment_intent TEXT,
-     dunning_since BIGINT, dunning_step BIGINT, dunning_declines BIGINT, dunning_class TEXT, dunning_ladder BIGINT,
-     aside_at BIGINT, aside_action TEXT, wake_at BIGINT, wake_for TEXT, lease_owner TEXT, alone_on_card TEXT,
+     dunning_since BIGINT, dunning_step BIGINT, dunning_declines BIGINT, dunning_late_refusals BIGINT,
+     dunning_class TEXT, dunning_ladder BIGINT, aside_at BIGINT, aside_action TEXT, wake_at BIGINT, wake_for TEXT, lease_owner TEXT, alone_on_card TEXT,
      alone_since BIGINT),
     "WHERE charge.id = r.id AND charge.version = r.was_version AND (r.alone_on_card IS NULL OR NOT EXISTS (SELECT 1 FROM attempt a \
      WHERE a.finished_at IS NULL AND a.last_sent_at > r.alone_since AND a.card_fingerprint = r.alone_on_card \

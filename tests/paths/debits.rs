@@ -141,6 +141,33 @@ async fn after_a_failed_debit_the_link_opens_another_page_and_its_card_is_saved(
 }
 
 #[tokio::test]
+async fn who_gives_accounts_that_fail_again_and_again_puts_off_the_end_only_twice() {
+    let (scene, web, _, _) = on_the_page("lost_card").await;
+    let (mut debits, mut refused) = (0, 0);
+    for _ in 0..45 {
+        if let Some(page) = web.click(&scene.token()).await.location.as_deref().map(session_in) {
+            let methods =
+                at_stripe(&scene, &format!("/v1/checkout/sessions/{page}"))["payment_method_types"].clone();
+            match scene.world.sandbox.complete_session(&page, FAILS).unwrap() {
+                PageStep::Done { .. } => debits += 1,
+                PageStep::Refused { .. } => {
+                    assert_eq!(methods, json!(["card"]), "{:?}", scene.story());
+                    refused += 1;
+                }
+                PageStep::Authenticate => panic!("an account asks for nothing"),
+            }
+        }
+        scene.days(1).await;
+    }
+    assert!(debits == 2 && refused > 0, "{debits} debits, {refused} refused: {:?}", scene.story());
+    assert_eq!(
+        (scene.state().await.as_str(), scene.letters().last().unwrap().as_str()),
+        ("uncollectible", "subscription ended")
+    );
+    scene.agree().await;
+}
+
+#[tokio::test]
 async fn while_the_bank_works_the_link_says_so_and_opens_nothing() {
     let (scene, web, _, page) = on_the_page("insufficient_funds, ok").await;
     gives(&scene, &page, PAYS);

@@ -77,7 +77,15 @@ fn ladders() -> Vec<Option<Dunning>> {
     use Class::{Authenticate, Configuration, FixData, Funds, Generic, Never, Technical};
     let ladder = |class| {
         let aside = (class == Funds).then(|| Next { at: at(44), action: Action::Remind });
-        Some(Dunning { since: at(33), step: 2, declines: 5, class, ladder: LadderId(7), aside })
+        Some(Dunning {
+            since: at(33),
+            step: 2,
+            declines: 5,
+            late_refusals: 1,
+            class,
+            ladder: LadderId(7),
+            aside,
+        })
     };
     let classes = [Technical, Funds, Generic, FixData, Authenticate, Never, Configuration];
     [None].into_iter().chain(classes.map(ladder)).collect()

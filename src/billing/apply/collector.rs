@@ -95,6 +95,9 @@ pub(super) fn page_refused(step: &mut Step, policy: &Policy<'_>, now: Timestamp)
         Action::Collect | Action::Remind => now,
         Action::GiveUp => later(now, policy.rules.ladder.finally_after_secs),
     };
+    if let Some(case) = &mut charge.dunning {
+        case.late_refusals += 1;
+    }
     charge.collector = None;
     charge.state = State::PastDue { next: Next { at: planned.at.max(at), ..planned } };
     let number = format!("{LATE_REFUSAL}{}", charge.generation);
