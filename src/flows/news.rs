@@ -3,8 +3,10 @@
 
 use super::cards::{card_of, promise_tries};
 use super::guard::{self, SELF};
+use super::pay_link::hash;
 use super::{Ctx, Result, reversals};
-use crate::store::OutboxInsert;
+use crate::store::{Customer, OutboxInsert};
+use crate::stripe::customers::ActiveCustomer;
 use crate::stripe::events::Event;
 
 /// How the reason of a halt begins that only Stripe can end.
@@ -79,19 +81,53 @@ pub(super) async fn mandate(ctx: &Ctx, event: &str) -> Result<bool> {
     }
 }
 
-/// Another tool made a card the default at Stripe. We keep our own: which card is charged follows from what was agreed here.
-/// Only who has none is charged on the other one, if an agreement on record names it.
+/// Another tool changed a customer at Stripe.
 pub(super) async fn customer_changed(ctx: &Ctx, id: &str, event: &str) -> Result<bool> {
     let Some(ours) = ctx.store.find_customer(ctx.instance.customer(id)).await? else { return Ok(false) };
-    if !read(ctx, event).await?.default_changed {
+    let event = read(ctx, event).await?;
+    if !event.email_changed && !event.default_changed {
         return Ok(true);
     }
     let there = ctx.stripe.retrieve_customer(id).await?.value;
-    let Some(card) = there.active().and_then(|one| one.default_payment_method.clone()) else {
-        return Ok(true);
+    let Some(there) = there.active() else { return Ok(true) };
+    if event.email_changed {
+        address_elsewhere(ctx, &ours, there).await?;
+    }
+    if event.default_changed {
+        default_elsewhere(ctx, &ours, there).await?;
+    }
+    Ok(true)
+}
+
+/// Another address at Stripe is told and not taken over: our mails carry links, and who gets them is a person's decision. The
+/// address itself is not repeated, since it stands in Stripe's Dashboard and an alarm may be kept for long.
+async fn address_elsewhere(ctx: &Ctx, ours: &Customer, there: &ActiveCustomer) -> Result<()> {
+    let Some(email) = there.email.as_deref().map(str::to_lowercase).filter(|email| !email.is_empty()) else {
+        return Ok(());
     };
+    if ours.email.to_lowercase() == email {
+        return Ok(());
+    }
+    let goes_on = match ours.mail_state.as_str() {
+        "dead" => {
+            "the one that recurd has takes no mail, so the customer hears nothing until it is corrected"
+        }
+        _ => "recurd goes on writing to the one it has",
+    };
+    let id = &there.id;
+    let text = format!(
+        "another tool changed the mail address of {id} at Stripe; {goes_on}. If the new one is right: `recurd customers email {id} ADDRESS`"
+    );
+    tell(ctx, id, &format!("address-{}", hash(&email)), text).await
+}
+
+/// Another tool made a card the default at Stripe. We keep our own: which card is charged follows from what was agreed here.
+/// Only who has none is charged on the other one, if an agreement on record names it.
+async fn default_elsewhere(ctx: &Ctx, ours: &Customer, there: &ActiveCustomer) -> Result<()> {
+    let id = there.id.as_str();
+    let Some(card) = there.default_payment_method.clone() else { return Ok(()) };
     if ours.payment_method.as_ref() == Some(&card) {
-        return Ok(true);
+        return Ok(());
     }
     let agreed = ctx.store.agreed_cards(ours.customer_id()).await?.contains(&card);
     if ours.payment_method.is_none() && agreed {
@@ -101,17 +137,16 @@ pub(super) async fn customer_changed(ctx: &Ctx, id: &str, event: &str) -> Result
             failpoint!("default elsewhere adopted");
             promise_tries(ctx, ours.customer_id(), &card).await?;
         }
-        return Ok(true);
+        return Ok(());
     }
-    let goes_on = match ours.payment_method {
+    let goes_on = match &ours.payment_method {
         Some(own) => format!("recurd goes on with {own}"),
         None => "recurd charges no card, since no agreement on record names it".to_owned(),
     };
     let text = format!(
         "another tool made {card} the default of {id} at Stripe; {goes_on}. The customer changes it on `recurd customers card-link {id}`"
     );
-    tell(ctx, &card, &format!("default-of-{id}"), text).await?;
-    Ok(true)
+    tell(ctx, &card, &format!("default-of-{id}"), text).await
 }
 
 /// A deleted customer is gone for good, with its cards.

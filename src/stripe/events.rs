@@ -47,6 +47,8 @@ pub struct Event {
     pub payment_method: Option<String>,
     /// A customer's default payment method is not what it was.
     pub default_changed: bool,
+    /// A customer's mail address is not what it was.
+    pub email_changed: bool,
     /// Those of the object's metadata that are ours (`recurd_...`).
     pub metadata: Metadata,
     /// The key of the call that caused it, if an API call did.
@@ -83,6 +85,9 @@ struct WireData {
 #[derive(Deserialize)]
 struct WirePrevious {
     invoice_settings: Option<WireSettings>,
+    /// `Some`: it was named, though it may have been null.
+    #[serde(default, deserialize_with = "was_named")]
+    email: Option<()>,
 }
 
 #[derive(Deserialize)]
@@ -117,6 +122,7 @@ impl From<Wire> for Event {
     fn from(wire: Wire) -> Self {
         let object = wire.data.object;
         let previous = read::<WirePrevious>(wire.data.previous_attributes.as_deref());
+        let email_changed = previous.as_ref().is_some_and(|previous| previous.email.is_some());
         let settings = previous.and_then(|previous| previous.invoice_settings);
         let mut metadata = read::<Metadata>(object.metadata.as_deref()).unwrap_or_default();
         metadata.retain(|key, _| key.starts_with(OUR_KEYS));
@@ -134,6 +140,7 @@ impl From<Wire> for Event {
             reason: read(object.reason.as_deref()),
             payment_method: read(object.payment_method.as_deref()),
             default_changed: settings.is_some_and(|settings| settings.default_payment_method.is_some()),
+            email_changed,
             metadata,
             idempotency_key: wire.request.and_then(|request| request.idempotency_key),
         }

@@ -2,7 +2,7 @@
 //! may not charge. Each is told by events that come twice, late and in any order.
 
 use http::Method;
-use recurd::flows::{Job, enrol, guard};
+use recurd::flows::{Job, address, enrol, guard};
 use recurd::sandbox::{Request, WebhookRules};
 use serde_json::json;
 
@@ -148,7 +148,7 @@ async fn a_default_card_that_another_tool_set_is_told_and_not_charged() {
     scene.no_events();
     default_elsewhere(&scene, &ann.card);
     scene.world.sandbox.set_webhook_rules(WebhookRules::default());
-    scene.at_stripe("/v1/customers/cus_ann", &[("email", "new@example.com")]);
+    scene.at_stripe("/v1/customers/cus_ann", &[("name", "Ann the Second")]);
     scene.hours(1).await;
     assert!(scene.alarms().is_empty(), "another change says nothing of the card: {:?}", scene.alarms());
     default_elsewhere(&scene, &ours);
@@ -181,6 +181,42 @@ async fn who_has_no_card_left_is_charged_on_the_default_of_another_tool_if_they_
         assert_eq!(scene.times_collected(), if agreed { 2 } else { 1 });
         scene.agree().await;
     }
+}
+
+#[tokio::test]
+async fn a_mail_address_that_another_tool_changed_is_told_once_and_not_taken_over() {
+    let (scene, ann) = paid("pm_card_visa").await;
+    let store = &scene.world.ctx.store;
+    let changed = async |email: &str| {
+        scene.at_stripe("/v1/customers/cus_ann", &[("email", email)]);
+        scene.hours(1).await;
+        scene.alarms()
+    };
+    assert!(changed("Ann@example.com").await.is_empty(), "that is ours");
+    let alarms = changed("ann@new.example.com").await;
+    assert!(alarms.len() == 1 && alarms[0].contains("goes on writing to the one it has"), "{alarms:?}");
+    assert!(alarms[0].contains("recurd customers email cus_ann") && !alarms[0].contains("new.example"));
+    assert_eq!(changed("").await.len(), 1);
+    assert_eq!(changed("ann@new.example.com").await.len(), 1, "this one was told");
+    let ours = store.find_customer(ann.customer).await.unwrap().unwrap();
+    assert_eq!(ours.email, "ann@example.com");
+    store.mark_address_dead(ann.customer).await.unwrap();
+    let alarms = changed("ann@newer.example.com").await;
+    assert!(alarms.len() == 2 && alarms[1].contains("takes no mail"), "{alarms:?}");
+    let plan = address::look(&scene.world.ctx, &ours, "ann@right.example.com").await.unwrap();
+    address::correct(&scene.world.ctx, &ours, "ann@right.example.com", plan, "test").await.unwrap();
+    assert_eq!(changed("ann@right.example.com").await.len(), 2, "a person has corrected it");
+}
+
+#[tokio::test]
+async fn an_address_that_a_person_corrects_here_is_no_news_from_stripe() {
+    let scene = Scene::new().await;
+    let (bob, _) = scene.bob_signs_up().await;
+    let plan = address::look(&scene.world.ctx, &bob, "bob@new.example.com").await.unwrap();
+    address::correct(&scene.world.ctx, &bob, "bob@new.example.com", plan, "test").await.unwrap();
+    scene.hours(1).await;
+    let heard = "SELECT COUNT(*) FROM webhook_event WHERE type = 'customer.updated' AND state = 'applied'";
+    assert_eq!((scene.number(heard).await, scene.alarms().len()), (1, 0));
 }
 
 #[tokio::test]
