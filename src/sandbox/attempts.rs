@@ -279,7 +279,11 @@ pub(super) fn authenticated(state: &mut State, id: &str, passed: bool) -> Result
     if !passed {
         let mut decline = Decline::of("authentication_required");
         decline.code = "payment_intent_authentication_failure".to_owned();
-        decline.message = "Your bank could not authenticate you. Please use another card.".to_owned();
+        decline.message = match method(state, id) {
+            Some("card") => "Your bank could not authenticate you. Please use another card.",
+            _ => "Your bank did not authorise the payment. Please choose another way to pay.",
+        }
+        .to_owned();
         return Err(fail_with(state, id, &decline, None));
     }
     let Some(card) = intent.payment_method.clone() else { return Err(ApiError::server_error()) };

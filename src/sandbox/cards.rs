@@ -43,11 +43,19 @@ pub(super) struct CardKind {
 
 /// Bank debits that the Checkout page takes, in Stripe's spelling.
 pub(super) const SEPA_DEBIT: &str = "sepa_debit";
+/// A transfer that the customer authorises on a page of the bank, in Stripe's spelling.
+pub(super) const IDEAL: &str = "ideal";
+/// What a payment by iDEAL is made with: nothing is typed for it.
+pub(super) const IDEAL_TOKEN: &str = "pm_sandbox_ideal";
 
 impl CardKind {
-    /// `card`, or a debit of a bank account.
+    /// `card`, a debit of a bank account, or iDEAL.
     pub(super) fn method(&self) -> &'static str {
-        if is_iban(&self.number) { SEPA_DEBIT } else { "card" }
+        match self.brand.as_str() {
+            SEPA_DEBIT => SEPA_DEBIT,
+            IDEAL => IDEAL,
+            _ => "card",
+        }
     }
 }
 
@@ -97,6 +105,7 @@ fn own_card(row: &csv::StringRecord) -> Option<CardKind> {
     let number = row.get(1)?;
     let (brand, country) = match number.get(..2) {
         Some(country) if is_iban(number) => (SEPA_DEBIT, country),
+        _ if row.get(0)? == IDEAL_TOKEN => (IDEAL, "NL"),
         _ => ("visa", "US"),
     };
     Some(CardKind {

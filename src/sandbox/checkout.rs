@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::amounts;
 use super::api::{Answered, Call};
-use super::cards::SEPA_DEBIT;
+use super::cards::{IDEAL, SEPA_DEBIT};
 use super::customers;
 use super::errors::ApiError;
 use super::intent;
@@ -35,8 +35,9 @@ pub(super) fn create(state: &mut State, call: &Call<'_>) -> Answered {
     let amount = line_items.iter().fold(0, |sum: i64, item| sum.saturating_add(item.total()));
     if let (Mode::Payment, Some(currency)) = (mode, &currency) {
         amounts::check(amount, currency, "line_items")?;
-        if currency != "eur" && call.texts("payment_method_types").iter().any(|one| one == SEPA_DEBIT) {
-            let message = format!("The currency {currency} is not supported by sepa_debit, which takes eur.");
+        let methods = call.texts("payment_method_types");
+        if let Some(of_euros) = methods.iter().find(|one| *one != "card" && currency != "eur") {
+            let message = format!("The currency {currency} is not supported by {of_euros}, which takes eur.");
             return Err(ApiError::param("payment_method_types", message));
         }
     }
@@ -122,11 +123,9 @@ fn check_create(state: &State, mode: Mode, params: &Params) -> Result<(), ApiErr
     if let Some(name) = foreign.iter().find(|name| params.has(name)) {
         return Err(ApiError::param(name, format!("You can not pass `{name}` in `{}` mode.", mode.name())));
     }
-    if let Some(unknown) = params
-        .texts("payment_method_types")
-        .iter()
-        .find(|one| one.as_str() != "card" && (mode == Mode::Setup || one.as_str() != SEPA_DEBIT))
-    {
+    if let Some(unknown) = params.texts("payment_method_types").iter().find(|one| {
+        one.as_str() != "card" && (mode == Mode::Setup || ![SEPA_DEBIT, IDEAL].contains(&one.as_str()))
+    }) {
         let message = format!("The sandbox does not do {unknown} in `{}` mode.", mode.name());
         return Err(ApiError::param("payment_method_types", message));
     }

@@ -19,7 +19,7 @@ use super::state::{State, in_path};
 /// What a person typed or chose.
 #[derive(Clone, Debug, Default)]
 pub struct CardEntry {
-    /// A test card's number, a token such as `pm_card_visa`, the id of a saved card, or an IBAN of the sandbox's.
+    /// A test card's number, a token such as `pm_card_visa`, the id of a saved card, an IBAN of the sandbox's, or `pm_sandbox_ideal`.
     pub card: String,
     /// Such as `12/34`; left out, a date in the future.
     pub expiry: Option<String>,
@@ -43,7 +43,7 @@ pub enum PageStep {
         /// The merchant's page with the session's id in it.
         success_url: String,
     },
-    /// 3-D Secure asks the holder.
+    /// 3-D Secure asks the holder, or the bank whether to pay by iDEAL.
     Authenticate,
     /// The card was refused; the session stays open.
     Refused {
@@ -74,7 +74,7 @@ pub(super) fn submit(state: &mut State, id: &str, entry: &CardEntry) -> Result<P
     after_try(state, id, tried)
 }
 
-/// The holder answers 3-D Secure.
+/// The holder answers 3-D Secure, or the bank.
 pub(super) fn authenticate(state: &mut State, id: &str, passed: bool) -> Result<PageStep, ApiError> {
     let session = in_path(&state.sessions, "session", id)?;
     if session.progress != Progress::Open {
@@ -86,6 +86,15 @@ pub(super) fn authenticate(state: &mut State, id: &str, passed: bool) -> Result<
         (None, None) => return Err(ApiError::invalid("Nothing asks for authentication.")),
     };
     after_try(state, id, tried)
+}
+
+/// Whether the customer is to authorise the payment on a page of the bank.
+pub(super) fn is_at_bank(state: &State, id: &str) -> bool {
+    let intent = state.sessions.get(id).and_then(|session| session.payment_intent.as_deref());
+    let given = intent.and_then(|intent| state.payment_intents.get(intent)?.payment_method.as_deref());
+    given
+        .and_then(|given| state.payment_methods.get(given))
+        .is_some_and(|one| one.kind.method() == cards::IDEAL)
 }
 
 fn after_try(state: &mut State, id: &str, tried: Result<(), ApiError>) -> Result<PageStep, ApiError> {

@@ -37,6 +37,7 @@ mod intent_search;
 mod issuer;
 mod line_items;
 mod lists;
+mod method_details;
 mod options;
 mod pages;
 mod params;

@@ -24,6 +24,7 @@ static TEMPLATES: LazyLock<Environment<'static>> = LazyLock::new(|| {
         ("frame.html", include_str!("pages/frame.html")),
         ("checkout.html", include_str!("pages/checkout.html")),
         ("three_d_secure.html", include_str!("pages/three_d_secure.html")),
+        ("ideal.html", include_str!("pages/ideal.html")),
         ("message.html", include_str!("pages/message.html")),
         ("start.html", include_str!("pages/start.html")),
     ];
@@ -50,8 +51,8 @@ pub(super) fn answer(state: &mut State, request: &Request) -> Response {
         (false, [""]) => start(state),
         (false, ["c", "pay", id]) => show(state, id, None),
         (true, ["c", "pay", id]) => submit(state, id, &Fields::read(request)),
-        (false, ["c", "pay", id, "3ds"]) => ask(state, id),
-        (true, ["c", "pay", id, "3ds"]) => answer_for_session(state, id, &Fields::read(request)),
+        (false, ["c", "pay", id, "3ds" | "bank"]) => ask(state, id),
+        (true, ["c", "pay", id, "3ds" | "bank"]) => answer_for_session(state, id, &Fields::read(request)),
         (false, ["3ds", id]) => ask_for_intent(state, id),
         (true, ["3ds", id]) => answer_for_intent(state, id, &Fields::read(request)),
         _ => message(
@@ -153,6 +154,7 @@ fn show(state: &State, id: &str, refused: Option<&str>) -> Response {
             "needs_terms": text("consent_collection/terms_of_service").as_deref() == Some("required"),
             "may_save": text("saved_payment_method_options/payment_method_save").as_deref() == Some("enabled"),
             "keeps_card": session.mode == Mode::Setup || session.keeps_card(),
+            "ideal": session.methods().iter().any(|one| one == cards::IDEAL),
             "debits": session.methods().iter().any(|one| one == cards::SEPA_DEBIT),
             "submit_text": text("custom_text/submit/message"),
             "terms_text": text("custom_text/terms_of_service_acceptance/message"),
@@ -186,8 +188,10 @@ fn saved_cards(state: &State, session: &Session) -> Value {
 fn submit(state: &mut State, id: &str, fields: &Fields) -> Response {
     // Whoever types a number means it, though a saved card was chosen before.
     let chosen = fields.get("saved").filter(|saved| saved != "new");
+    let ideal = fields.get("ideal").map(|_| cards::IDEAL_TOKEN.to_owned());
+    let given = ideal.or_else(|| fields.get("card")).or_else(|| fields.get("iban"));
     let entry = CardEntry {
-        card: fields.get("card").or_else(|| fields.get("iban")).or(chosen).unwrap_or_default(),
+        card: given.or(chosen).unwrap_or_default(),
         expiry: fields.get("exp"),
         cvc: fields.get("cvc"),
         email: fields.get("email"),
@@ -202,10 +206,15 @@ fn submit(state: &mut State, id: &str, fields: &Fields) -> Response {
 fn after(state: &State, id: &str, step: Result<PageStep, ApiError>) -> Response {
     match step {
         Ok(PageStep::Done { success_url }) => Response::redirect(&success_url),
-        Ok(PageStep::Authenticate) => Response::redirect(&format!("/c/pay/{id}/3ds")),
+        Ok(PageStep::Authenticate) => Response::redirect(&asking_page(state, id)),
         Ok(PageStep::Refused { message }) => show(state, id, Some(&message)),
         Err(_) => show(state, id, None),
     }
+}
+
+/// Where the customer says yes or no: to the card's bank, or to a transfer.
+fn asking_page(state: &State, id: &str) -> String {
+    format!("/c/pay/{id}/{}", if checkout_pay::is_at_bank(state, id) { "bank" } else { "3ds" })
 }
 
 fn ask(state: &State, id: &str) -> Response {
@@ -214,12 +223,13 @@ fn ask(state: &State, id: &str) -> Response {
     };
     let amount = money(session.amount, session.currency.as_deref().unwrap_or_default());
     let amount = Some(amount).filter(|_| session.mode == Mode::Payment);
-    three_d_secure(state, &format!("/c/pay/{id}/3ds"), amount.as_deref())
+    let template = if checkout_pay::is_at_bank(state, id) { "ideal.html" } else { "three_d_secure.html" };
+    asking(state, template, &asking_page(state, id), amount.as_deref())
 }
 
-fn three_d_secure(state: &State, action: &str, amount: Option<&str>) -> Response {
+fn asking(state: &State, template: &str, action: &str, amount: Option<&str>) -> Response {
     let values = json!({ "merchant": state.options.merchant_name, "action": action, "amount": amount });
-    page(200, "three_d_secure.html", &values)
+    page(200, template, &values)
 }
 
 fn answer_for_session(state: &mut State, id: &str, fields: &Fields) -> Response {
@@ -231,7 +241,7 @@ fn answer_for_session(state: &mut State, id: &str, fields: &Fields) -> Response 
 /// 3-D Secure for an intent that the API confirmed on-session.
 fn ask_for_intent(state: &State, id: &str) -> Response {
     let amount = state.payment_intents.get(id).map(|intent| money(intent.amount, &intent.currency));
-    three_d_secure(state, &format!("/3ds/{id}"), amount.as_deref())
+    asking(state, "three_d_secure.html", &format!("/3ds/{id}"), amount.as_deref())
 }
 
 fn answer_for_intent(state: &mut State, id: &str, fields: &Fields) -> Response {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::api::{Answered, Call};
 use super::books::PaymentMethodRow;
-use super::cards::{self, CardKind, SEPA_DEBIT};
+use super::cards::{self, CardKind, IDEAL, SEPA_DEBIT};
 use super::customers;
 use super::errors::ApiError;
 use super::ids::hash;
@@ -84,8 +84,11 @@ impl PaymentMethod {
 
     pub(super) fn render(&self) -> Value {
         let method = self.kind.method();
-        let facts =
-            if method == "card" { self.card() } else { self.account(&json!({ "generated_from": null })) };
+        let facts = match method {
+            SEPA_DEBIT => self.account(&json!({ "generated_from": null })),
+            IDEAL => json!({ "bank": "ing", "bic": "INGBNL2A" }),
+            _ => self.card(),
+        };
         let mut object = json!({
             "id": self.id, "object": "payment_method", "allow_redisplay": self.allow_redisplay,
             "billing_details": *self.billing_details, "created": self.created, "customer": self.customer,
@@ -96,7 +99,7 @@ impl PaymentMethod {
     }
 
     /// A bank account, with what stands in this place besides.
-    fn account(&self, besides: &Value) -> Value {
+    pub(super) fn account(&self, besides: &Value) -> Value {
         let mut account = json!({
             "bank_code": self.kind.number.get(4..12), "branch_code": null, "country": self.kind.country,
             "fingerprint": self.fingerprint, "last4": self.last4,
@@ -118,7 +121,7 @@ impl PaymentMethod {
         })
     }
 
-    fn checks(&self) -> Value {
+    pub(super) fn checks(&self) -> Value {
         let result = |fails: bool, given: bool| match (given, fails) {
             (false, _) => Value::Null,
             (true, false) => "pass".into(),
@@ -131,27 +134,6 @@ impl PaymentMethod {
             "address_postal_code_check":
                 result(matches!(effect, "avs_fails" | "zip_fails"), !address["postal_code"].is_null()),
             "cvc_check": result(effect == "cvc_fails", self.cvc_given),
-        })
-    }
-
-    /// The card or account as a charge remembers it.
-    pub(super) fn details_for_charge(&self) -> Value {
-        if self.kind.method() != "card" {
-            return json!({ "type": SEPA_DEBIT, "sepa_debit": self.account(&json!({ "mandate": null })) });
-        }
-        json!({
-            "type": "card",
-            "card": {
-                "amount_authorized": null, "authorization_code": null, "brand": self.brand, "checks": self.checks(),
-                "country": self.kind.country, "exp_month": self.exp_month, "exp_year": self.exp_year,
-                "extended_authorization": { "status": "disabled" }, "fingerprint": self.fingerprint,
-                "funding": self.kind.funding, "incremental_authorization": { "status": "unavailable" },
-                "installments": null, "last4": self.last4, "mandate": null,
-                "multicapture": { "status": "unavailable" }, "network": self.brand,
-                "network_token": { "used": false }, "network_transaction_id": null,
-                "overcapture": { "maximum_amount_capturable": 0, "status": "unavailable" },
-                "regulated_status": "unregulated", "three_d_secure": null, "wallet": null,
-            },
         })
     }
 

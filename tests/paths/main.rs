@@ -9,6 +9,7 @@ mod disputes;
 mod elsewhere;
 mod enrolment;
 mod faults;
+mod ideal;
 mod ladder;
 mod links;
 mod mails;

@@ -133,10 +133,9 @@ fn play(sandbox: &Sandbox) -> Vec<Value> {
         sandbox.complete_session(opened["id"].as_str().unwrap(), "pm_card_authenticationRequired").unwrap();
         seen.push(opened);
     }
-    let debit =
-        [("payment_method_types[]", "card"), ("payment_method_types[]", "sepa_debit"), ("mode", "payment")];
-    let fields: Vec<_> = debit.into_iter().chain(base).chain(ITEM).collect();
-    for account in ["pm_sandbox_sepaPaid", "pm_sandbox_sepaFailed"] {
+    let methods = ["card", "sepa_debit", "ideal"].map(|method| ("payment_method_types[]", method));
+    let fields: Vec<_> = methods.into_iter().chain([("mode", "payment")]).chain(base).chain(ITEM).collect();
+    for account in ["pm_sandbox_sepaPaid", "pm_sandbox_sepaFailed", "pm_sandbox_ideal"] {
         let opened = post(sandbox, "/v1/checkout/sessions", &fields);
         sandbox.complete_session(opened["id"].as_str().unwrap(), account).unwrap();
         let path = format!(
