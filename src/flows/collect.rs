@@ -23,9 +23,8 @@ use super::answers::{
 use super::close::{Closed, close};
 use super::rails;
 use super::settle::{Trace, commit, decide, next_try, settle_one, start};
-use super::unheard::{next_number, unheard};
 use super::witness::{self, View};
-use super::{ASK_AGAIN, Ctx, FlowError, Report, Result, notices};
+use super::{ASK_AGAIN, Ctx, FlowError, Report, Result, notices, unheard};
 use crate::billing::apply::{Event, Outcome};
 use crate::billing::charge::{Charge, CollectorKind, End, Operation, Work};
 use crate::billing::decline::Decline;
@@ -355,6 +354,10 @@ async fn look_first(ctx: &Ctx, claimed: Vec<Claimed>, report: &mut Report) -> Re
     for (one, event) in found {
         match event {
             Ok(None) => unknown_to_stripe.push(one),
+            Ok(Some(event)) if living_intent(&one.charge).is_some() => {
+                report.count("heard_late");
+                settle_one(ctx, &one, &event, Trace::default(), report).await?;
+            }
             Ok(Some(event)) => {
                 report.count("adopted");
                 adopt(ctx, one, &event, report).await?;
@@ -382,7 +385,9 @@ async fn look_first(ctx: &Ctx, claimed: Vec<Claimed>, report: &mut Report) -> Re
 
 async fn look_up(ctx: &Ctx, claimed: &Claimed) -> Result<Option<Event>> {
     match living_intent(&claimed.charge) {
-        Some(id) => unheard(ctx, claimed, &ctx.stripe.retrieve_payment_intent(&id).await?.value).await,
+        Some(id) => {
+            unheard::against(ctx, claimed, &ctx.stripe.retrieve_payment_intent(&id).await?.value).await
+        }
         None => Ok(find_forgotten(ctx, claimed).await?),
     }
 }
@@ -400,6 +405,11 @@ fn needs_a_look(ctx: &Ctx, claimed: &Claimed, now: Timestamp) -> bool {
     }
 }
 
+/// The number of the attempt that is about to be sent.
+fn next_number(charge: &Charge) -> u32 {
+    charge.open_attempt().map_or(charge.attempts + 1, |attempt| attempt.number)
+}
+
 /// Looks at Stripe's lists for a charge of a restored database, and books what they show.
 pub(super) async fn adopt_forgotten(ctx: &Ctx, claimed: Claimed, report: &mut Report) -> Result<()> {
     match find_forgotten(ctx, &claimed).await? {
@@ -412,7 +422,7 @@ pub(super) async fn adopt_forgotten(ctx: &Ctx, claimed: Claimed, report: &mut Re
 }
 
 /// Books what Stripe has and the database had forgotten. An attempt must be on record for it to belong to.
-pub(super) async fn adopt(ctx: &Ctx, claimed: Claimed, event: &Event, report: &mut Report) -> Result<()> {
+async fn adopt(ctx: &Ctx, claimed: Claimed, event: &Event, report: &mut Report) -> Result<()> {
     let now = ctx.now();
     let mut claimed = claimed;
     if claimed.charge.open_attempt().is_none() {

@@ -11,8 +11,7 @@ use super::enrol::Completed;
 use super::reconcile::known_decline;
 use super::settle::{Trace, settle_one};
 use super::tries::{self, event_of_page};
-use super::unheard::{self, unheard};
-use super::{Ctx, Report, Result, collect, news, reversals};
+use super::{Ctx, Report, Result, news, reversals, unheard};
 use crate::billing::apply::Event;
 use crate::billing::charge::State;
 use crate::billing::ids::ChargeId;
@@ -163,12 +162,9 @@ async fn payment_intent(ctx: &Ctx, id: &str, report: &mut Report) -> Result<Appl
         return paid_again(ctx, &found, &intent).await;
     }
     let known = known_decline(ctx, &found, &intent).await?;
-    let news = match event_of_intent(&found, ctx.instance, &intent, known.as_deref(), ctx.now()) {
-        None => unheard(ctx, &found, &intent).await?,
-        news => news,
-    };
+    let news = event_of_intent(&found, ctx.instance, &intent, known.as_deref(), ctx.now());
     if !news.is_some_and(|event| matters(&event, &found.charge.state)) {
-        unheard::count(ctx, &found, &intent).await?;
+        unheard::take_in(ctx, &found, &intent).await?;
         return Ok(Applied::Yes);
     }
     let Some(claimed) = ctx.store.claim_charge(charge, &ctx.worker, ctx.now(), ctx.lease_until()).await?
@@ -180,10 +176,7 @@ async fn payment_intent(ctx: &Ctx, id: &str, report: &mut Report) -> Result<Appl
         Some(event) => {
             settle_one(ctx, &claimed, &event, Trace::default(), report).await?;
         }
-        None => match unheard(ctx, &claimed, &intent).await? {
-            Some(event) => collect::adopt(ctx, claimed, &event, report).await?,
-            None => ctx.store.release_charge(&claimed.charge, None).await?,
-        },
+        None => ctx.store.release_charge(&claimed.charge, None).await?,
     }
     Ok(Applied::Yes)
 }

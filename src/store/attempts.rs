@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use serde::Serialize;
 use sqlx::FromRow;
 
-use super::charges::Prepared;
-use super::sql::{batch, on_db};
+use super::charges::{Prepared, json};
+use super::sql::{alone, batch, on_db};
 use super::{Result, Store};
 use crate::billing::charge::{Attempt, Charge, Phase, Sent};
 use crate::billing::decline::Decline;
@@ -127,7 +127,7 @@ impl AttemptUpdate {
         }
     }
 
-    /// What Stripe took days ago was declined in the end.
+    /// What Stripe took days ago, or what was given up because nobody heard of it, was declined in the end.
     #[must_use]
     pub fn declined_late(charge: ChargeId, number: u32, decline: &Decline, now: Timestamp) -> Self {
         Self::finished(charge, number, "declined", now).with_decline(decline)
@@ -187,7 +187,7 @@ batch! {
      misses BIGINT, poisoned_at BIGINT, class TEXT, decline TEXT, payment_intent TEXT, stripe_charge TEXT, request_id TEXT,
      error TEXT, finished_at BIGINT),
     "WHERE attempt.charge_id = r.charge_id AND attempt.number = r.number \
-     AND (attempt.finished_at IS NULL OR (attempt.state = 'processing' AND r.state = 'declined'))"
+     AND (attempt.finished_at IS NULL OR (attempt.state IN ('processing', 'void') AND r.state = 'declined'))"
 }
 
 pub(super) const INSERT_ATTEMPTS: super::sql::Sql = INSERT;
@@ -236,6 +236,15 @@ impl AttemptRow {
 }
 
 impl Store {
+    /// Puts a decline on record with an attempt that is over. Returns whether it was not there yet.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Database`].
+    pub async fn decline_late(&self, update: AttemptUpdate) -> Result<bool> {
+        let (sql, rows) = (self.text(UPDATE_ATTEMPTS), json(&[update]));
+        Ok(alone!(self, db => sqlx::query(sql).bind(rows).execute(db).await?.rows_affected()) == 1)
+    }
+
     /// All attempts of a charge, in order.
     ///
     /// # Errors
