@@ -76,6 +76,10 @@ pub(super) fn check(sight: &Sight, touched: &Touched) -> Result<(), Violation> {
     for post in &touched.posts {
         keys::request(sight, post)?;
         halted(sight, post)?;
+        if let Some(planned) = mirror.early.get(&post.key) {
+            let text = format!("{} leaves, planned for {planned}, at {}", post.key, now_ms / 1000);
+            broken("INV16", text)?;
+        }
     }
     keys::answers(truth, touched, now_ms)?;
     for id in &touched.tries {
@@ -86,12 +90,6 @@ pub(super) fn check(sight: &Sight, touched: &Touched) -> Result<(), Violation> {
     }
     if let Some(text) = touched.begun_after_end.first() {
         broken("INV7", format!("an attempt began: {text}"))?;
-    }
-    if let Some((key, planned)) = touched.too_early.first() {
-        broken(
-            "INV16",
-            format!("attempt {key} began although it was planned for {planned}, now is {}", now_ms / 1000),
-        )?;
     }
     for (key, promise) in &touched.announced {
         told(truth, key, promise, now_ms)?;
@@ -272,21 +270,22 @@ fn network(sight: &Sight, id: &str) -> Result<(), Violation> {
     if this.on_session {
         return Ok(());
     }
+    // What was declined, or read of, after this request had left, nobody could know: Stripe may carry it out two days later.
+    let left = this.left_at;
     // A database that was lost took with it what was tried since it was copied.
     let is_known = |other: &Try| {
-        other.created > truth.lost_ms / 1000 || (sight.is_alone && sight.mirror.tried.contains(&other.id))
+        let is_counted = || sight.mirror.tried.get(&other.id).is_some_and(|ms| *ms < left * 1000);
+        other.created > truth.lost_ms / 1000 || (sight.is_alone && is_counted())
     };
     let retry = before
         .iter()
         .filter(|other| is_known(other))
         .any(|other| other.metadata.get("recurd_charge") == Some(charge));
-    // What was declined after this request had left, nobody could know: Stripe may carry it out two days later.
-    let left = this.left_at;
     for (max, window) in OWN_CEILINGS {
         // A clock may be off by two minutes.
         let known = before.iter().filter(|other| {
             // Of a slow bank's answer only who asks hears, and for days there may be nobody who asks.
-            let is_heard = !truth.was_slow(other) || sight.mirror.tried.contains(&other.id);
+            let is_heard = !truth.was_slow(other) || sight.mirror.tried.contains_key(&other.id);
             is_known(other) && is_heard && truth.could_know(other, left)
         });
         let count = known.filter(|other| other.created > this.created - window + 120).count();

@@ -40,8 +40,11 @@ pub struct Mirror {
     pub paid_ms: BTreeMap<String, i64>,
     /// Charges that were past due because no card was saved.
     pub without_card: BTreeSet<String>,
-    /// Tries of cards that are counted for the networks' limits, by Stripe's id.
-    pub tried: BTreeSet<String>,
+    /// Tries of cards that are counted for the networks' limits, by Stripe's id: when they were first, Unix milliseconds.
+    pub tried: BTreeMap<String, i64>,
+    /// Attempts that began before their time, by key: the instant each was planned for. What a database had forgotten gets one
+    /// at once, and it never leaves.
+    pub early: BTreeMap<String, i64>,
     /// Charges that a person had collected all the same.
     pub ordered: BTreeSet<String>,
     /// When an address was first seen dead, by customer, Unix milliseconds.
@@ -75,8 +78,6 @@ pub struct Touched {
     pub new_periods: Vec<(String, i64, i64)>,
     /// Charges that are new, with the instant they are due at and the one they are collected at, if they are.
     pub new_charges: Vec<(String, i64, Option<i64>)>,
-    /// Attempts that began before their time: key, instant it was planned for.
-    pub too_early: Vec<(String, i64)>,
     /// Attempts that began, or were first marked as sent, after their subscription was canceled or held.
     pub begun_after_end: Vec<String>,
     /// Events that were stored or applied.
@@ -157,7 +158,7 @@ impl Mirror {
                 }
                 "network_budget" => {
                     let row: TryRow = read(&row);
-                    self.tried.insert(row.id);
+                    self.tried.entry(row.id).or_insert(now_ms);
                 }
                 "audit" => {
                     let row: AuditRow = read(&row);
@@ -265,13 +266,13 @@ impl Mirror {
         }
         if let Some(before) = before
             && !is_open(&before.state)
-            && (before.state.as_str(), row.state.as_str()) != ("processing", "declined")
+            && !(matches!(before.state.as_str(), "processing" | "void") && row.state == "declined")
         {
             touched.odd_attempts.push((row.key, before.state, row.state));
         }
     }
 
-    fn begun(&self, row: &AttemptRow, now_ms: i64, touched: &mut Touched) {
+    fn begun(&mut self, row: &AttemptRow, now_ms: i64, touched: &mut Touched) {
         let before = self.attempts.get(&(row.charge.clone(), row.number - 1));
         if let Some(sent_at) = before
             .filter(|one| one.poisoned.is_some() && one.state == "void")
@@ -282,7 +283,7 @@ impl Mirror {
         let Some(charge) = self.charges.get(&row.charge) else { return };
         if let Some(planned) = self.waited_for.get(&row.charge).filter(|at| **at > now_ms / 1000 + EARLY_SECS)
         {
-            touched.too_early.push((row.key.clone(), *planned));
+            self.early.insert(row.key.clone(), *planned);
         }
         let told =
             self.notices.get(&row.charge).filter(|_| row.number == 1 && !self.ordered.contains(&row.charge));
