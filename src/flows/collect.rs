@@ -228,7 +228,7 @@ fn card_of_retry(claimed: &Claimed, request: &Prepared, now: Timestamp) -> Optio
 }
 
 /// The PaymentIntent that a confirmation goes to.
-fn living_intent(charge: &Charge) -> Option<String> {
+pub(super) fn living_intent(charge: &Charge) -> Option<String> {
     charge.collector.as_ref().filter(|one| one.kind == CollectorKind::PaymentIntent)?.stripe_id.clone()
 }
 

@@ -4,7 +4,8 @@
 //! decides when the card networks let it leave. So it is put on record with the attempt that was given up, by whoever reads of
 //! it first: an event, or a look before the PaymentIntent is confirmed again.
 
-use super::answers::{is_ours, of_intent};
+use super::answers::of_intent;
+use super::collect::living_intent;
 use super::settle::next_try;
 use super::{Ctx, Result, tries};
 use crate::billing::apply::{Event, Outcome};
@@ -32,9 +33,8 @@ pub(super) async fn against(ctx: &Ctx, claimed: &Claimed, intent: &PaymentIntent
 
 /// An event told of a PaymentIntent, and no attempt waits for what it says.
 pub(super) async fn take_in(ctx: &Ctx, claimed: &Claimed, intent: &PaymentIntent) -> Result<()> {
-    let of_charge = claimed.charge.collector.as_ref().and_then(|one| one.stripe_id.as_deref());
     let is_awaited = claimed.charge.open_attempt().is_some();
-    if of_charge != Some(intent.id.as_str()) || is_awaited || !is_ours(claimed, ctx.instance, intent) {
+    if is_awaited || living_intent(&claimed.charge).as_ref() != Some(&intent.id) {
         return Ok(());
     }
     if let Outcome::Declined(decline) = of_intent(claimed, ctx.instance, intent, ctx.now()) {

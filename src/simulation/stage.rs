@@ -141,7 +141,7 @@ impl Stage {
             self.note(|| format!("  fault: Stripe carries out no payments for {hours} hours"));
             self.spell = (now_ms + hours * 3_600_000, Kind::Outage, PAYMENTS);
         }
-        if now_ms < self.spell.0 && !self.faults.is_quiet && self.is_under_spell(request) {
+        if self.spell_lasts() && self.is_under_spell(request) {
             return Some(self.in_spell(request));
         }
         let kind = |faults: &mut Faults, kind, words: fn(&mut Rng) -> String| faults.strike(kind).map(words);
@@ -178,10 +178,11 @@ impl Stage {
     /// Whether Stripe answers nobody.
     #[must_use]
     pub fn is_out(&self) -> bool {
-        self.spell.1 == Kind::Outage
-            && self.spell.2 == "/"
-            && self.now_ms() < self.spell.0
-            && !self.faults.is_quiet
+        self.spell_lasts() && self.spell.1 == Kind::Outage && self.spell.2 == "/"
+    }
+
+    fn spell_lasts(&self) -> bool {
+        self.now_ms() < self.spell.0 && !self.faults.is_quiet
     }
 
     fn is_under_spell(&self, request: &Request) -> bool {

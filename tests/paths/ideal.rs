@@ -39,11 +39,7 @@ fn answers(scene: &Scene, page: &str, answer: &str) -> (u16, Option<String>, Str
 
 fn session(scene: &Scene, page: &str) -> Value {
     let path = format!("/v1/checkout/sessions/{page}?expand[]=payment_intent.payment_method");
-    scene.world.sandbox.handle(&Request::get(path)).response().unwrap().value()
-}
-
-async fn default_card(scene: &Scene, ann: &Person) -> Option<String> {
-    scene.world.ctx.store.find_customer(ann.customer).await.unwrap().unwrap().payment_method
+    scene.shown_at_stripe(&path)
 }
 
 #[tokio::test]
@@ -74,17 +70,8 @@ async fn who_authorises_at_the_bank_has_paid_at_once_and_saved_nothing() {
             "day 0: mail: thank you",
         ];
         assert_eq!(scene.story(), story, "events: {events}");
-        assert_eq!(
-            default_card(&scene, &ann).await,
-            Some(ann.card.clone()),
-            "the next period begins with the card"
-        );
-        assert_eq!(scene.number("SELECT COUNT(*) FROM consent WHERE how = 'checkout'").await, 0);
         assert_eq!(scene.number("SELECT COUNT(*) FROM network_budget").await, 1, "no try of a card");
-        scene.weeks(5).await;
-        assert_eq!((scene.states().await, scene.times_collected()), (vec!["paid", "paid"], 2));
-        assert!(scene.alarms().is_empty(), "{:?}", scene.alarms());
-        scene.agree().await;
+        scene.goes_on_with_the_card(&ann).await;
     }
 }
 
@@ -113,7 +100,7 @@ async fn who_refuses_at_the_bank_is_back_on_the_page_and_can_pay_by_card() {
             false => story.extend(["day 3: paid", "day 3: mail: thank you"]),
         }
         assert_eq!(scene.story(), story, "a refusal at the bank is no decline of a card");
-        assert_eq!(default_card(&scene, &ann).await == Some(ann.card.clone()), !pays);
+        assert_eq!(scene.default_card(&ann).await == Some(ann.card.clone()), !pays);
         scene.agree().await;
     }
 }

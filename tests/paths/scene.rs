@@ -375,6 +375,27 @@ impl Scene {
         assert_eq!(response.status, 200, "POST {path}: {}", response.value());
         response.value()
     }
+
+    /// What Stripe shows there.
+    pub fn shown_at_stripe(&self, path: &str) -> serde_json::Value {
+        self.world.sandbox.handle(&Request::get(path)).response().unwrap().value()
+    }
+
+    /// The card that somebody is charged on.
+    pub async fn default_card(&self, person: &Person) -> Option<String> {
+        self.world.ctx.store.find_customer(person.customer).await.unwrap().unwrap().payment_method
+    }
+
+    /// After a payment on a page by something else than a card: nothing was saved, and the next period is paid by the card.
+    pub async fn goes_on_with_the_card(&self, person: &Person) {
+        let card = self.default_card(person).await;
+        assert_eq!(card, Some(person.card.clone()), "the next period begins with the card");
+        assert_eq!(self.number("SELECT COUNT(*) FROM consent WHERE how = 'checkout'").await, 0);
+        self.weeks(5).await;
+        assert_eq!((self.states().await, self.times_collected()), (vec!["paid", "paid"], 2));
+        assert!(self.alarms().is_empty(), "{:?}", self.alarms());
+        self.agree().await;
+    }
 }
 
 impl Drop for Scene {
