@@ -14,7 +14,7 @@ use self::attempt::{adopt, answered, begin, sending};
 use self::collector::{collector_dead, link_opened, open_link, page_refused};
 use self::decision::{collect_now, not_yet, reached, review, step_due, stop, take_ladder, unreached};
 use self::verdict::{declined_late, paid, pending};
-use super::charge::{Charge, End, Need, State};
+use super::charge::{Charge, Collector, End, Need, State};
 use super::decline::Decline;
 use super::dunning::{MailKind, Next, Rules};
 use super::ids::CustomerId;
@@ -36,14 +36,14 @@ pub enum Event {
         /// What came of it.
         outcome: Outcome,
     },
-    /// Stripe already has a PaymentIntent of this charge that the database did not know.
+    /// Stripe already has a collector of this charge that the database did not know.
     Adopt {
-        /// Its id.
-        payment_intent: String,
-        /// The generation in its metadata.
-        generation: u32,
-        /// The attempt number in its metadata.
+        /// As its metadata name it.
+        collector: Collector,
+        /// The number of the attempt that made it; 0 for a page.
         attempt: u32,
+        /// Whether its bank has not answered yet.
+        is_pending: bool,
     },
     /// Stripe says it is paid: a webhook, a reading, or the return page.
     Paid(Receipt),
@@ -216,8 +216,8 @@ pub fn apply(charge: &Charge, event: &Event, policy: &Policy<'_>, now: Timestamp
         Event::Begin => begin(&mut step.charge, now)?,
         Event::Sending => sending(&mut step.charge, now)?,
         Event::Answered { attempt, outcome } => answered(&mut step, *attempt, outcome, policy, now)?,
-        Event::Adopt { payment_intent, generation, attempt } => {
-            adopt(&mut step.charge, payment_intent, *generation, *attempt, now)?;
+        Event::Adopt { collector, attempt, is_pending } => {
+            adopt(&mut step.charge, collector, *attempt, *is_pending, now)?;
         }
         Event::Paid(receipt) => paid(&mut step, receipt)?,
         Event::Declined(decline) => declined_late(&mut step, decline, policy, now)?,

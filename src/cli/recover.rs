@@ -75,12 +75,12 @@ fn bar(global: &Global) -> indicatif::ProgressBar {
 fn print(plan: &Plan) {
     say!("Stripe knows more than this database since {}.\n", show::instant(plan.since));
     let rows = plan.charges.iter().map(|(id, state)| [id.to_string(), state.clone()]);
-    say!("{}", show::table(["charge that Stripe knows since then", "here"], rows));
+    say!("{}", show::table(["charge that Stripe is asked about", "here"], rows));
     let row = |what: &str, count: String| [what.to_owned(), count];
     let due: Vec<String> = plan.due_minor.iter().map(|(code, minor)| format!("{minor} {code}")).collect();
     let rows = [
         row(
-            "charges that this database will write, and find at Stripe, later",
+            "charges at Stripe of subscriptions and one-offs that are not here",
             plan.unknown_charges.to_string(),
         ),
         row("subscriptions to cancel again", plan.canceled.len().to_string()),

@@ -26,11 +26,12 @@ use super::settle::{Trace, commit, decide, next_try, settle_one, start};
 use super::witness::{self, View};
 use super::{ASK_AGAIN, Ctx, FlowError, Report, Result, notices, unheard};
 use crate::billing::apply::{Event, Outcome};
-use crate::billing::charge::{Charge, CollectorKind, End, Operation, Work};
+use crate::billing::charge::{Charge, Collector, CollectorKind, End, Operation, Work};
 use crate::billing::decline::Decline;
 use crate::billing::subscription::SubscriptionState;
 use crate::config::Preflight;
 use crate::store::{Claimed, NewAttempt, OutboxInsert, Prepared, Settlement};
+use crate::stripe::fields::Metadata;
 use crate::stripe::payment_intents::{
     ConfirmOffSession, CreateOffSession, PaymentIntent, PaymentIntentStatus,
 };
@@ -80,19 +81,7 @@ pub async fn run_once(ctx: &Ctx, limit: usize) -> Result<Report> {
     report.taken = claimed.len() as u64;
     failpoint!("P3..P4");
     let claimed = ctx.in_time(claimed, now).await?;
-    if !claimed.is_empty() {
-        match witness::look(ctx).await? {
-            View::Agrees => {}
-            View::Differs(why) => {
-                report.stopped = Some(why);
-                return ctx.put_off(claimed).await.map(|()| report);
-            }
-            View::Unseen(_) => {
-                report.count_many("not_looked_up", claimed.len() as u64);
-                return ctx.put_off(claimed).await.map(|()| report);
-            }
-        }
-    }
+    let claimed = where_agreed(ctx, claimed, &mut report).await?;
     let mut waiting = claimed.into_iter().peekable();
     while waiting.peek().is_some() && report.stopped.is_none() {
         let group: Vec<Claimed> = waiting.by_ref().take(SEND_TOGETHER_MAX).collect();
@@ -102,6 +91,20 @@ pub async fn run_once(ctx: &Ctx, limit: usize) -> Result<Report> {
         ctx.store.release_charge(&left.charge, None).await?;
     }
     Ok(report)
+}
+
+/// What was claimed, if the witness agrees that the database is up to date; else it is put off.
+async fn where_agreed(ctx: &Ctx, claimed: Vec<Claimed>, report: &mut Report) -> Result<Vec<Claimed>> {
+    if claimed.is_empty() {
+        return Ok(claimed);
+    }
+    match witness::look(ctx).await? {
+        View::Agrees => return Ok(claimed),
+        View::Differs(why) => report.stopped = Some(why),
+        View::Unseen(_) => report.count_many("not_looked_up", claimed.len() as u64),
+    }
+    ctx.put_off(claimed).await?;
+    Ok(Vec::new())
 }
 
 /// Collects a group of claimed charges, one per customer.
@@ -129,11 +132,13 @@ async fn collect(ctx: &Ctx, group: Vec<Claimed>, report: &mut Report) -> Result<
         }
         return Ok(());
     }
+    failpoint!("P4..P5");
+    // Whoever slept over the look at Stripe's lists asks the witness again; whoever sleeps from here on sends nothing.
+    let marked_at = ctx.now();
+    let unknown_to_stripe = where_agreed(ctx, unknown_to_stripe, report).await?;
     if unknown_to_stripe.is_empty() {
         return Ok(());
     }
-    failpoint!("P4..P5");
-    let marked_at = ctx.now();
     let (ready, limit) = write_down(ctx, unknown_to_stripe, report, marked_at).await?;
     send_all(ctx, ready, report, marked_at).await?;
     match limit {
@@ -360,7 +365,7 @@ async fn look_first(ctx: &Ctx, claimed: Vec<Claimed>, report: &mut Report) -> Re
             }
             Ok(Some(event)) => {
                 report.count("adopted");
-                adopt(ctx, one, &event, report).await?;
+                adopt(ctx, &one, &event, report).await?;
             }
             Err(FlowError::Stripe(error)) => {
                 report.count("not_looked_up");
@@ -410,9 +415,15 @@ fn next_number(charge: &Charge) -> u32 {
     charge.open_attempt().map_or(charge.attempts + 1, |attempt| attempt.number)
 }
 
-/// Looks at Stripe's lists for a charge of a restored database, and books what they show.
-pub(super) async fn adopt_forgotten(ctx: &Ctx, claimed: Claimed, report: &mut Report) -> Result<()> {
-    match find_forgotten(ctx, &claimed).await? {
+/// Looks at Stripe for a charge of a restored database, and books what it shows.
+pub(super) async fn adopt_forgotten(ctx: &Ctx, claimed: &Claimed, report: &mut Report) -> Result<()> {
+    if living_intent(&claimed.charge).is_some()
+        && let Some(event) = look_up(ctx, claimed).await?
+    {
+        report.count("heard_late");
+        return settle_one(ctx, claimed, &event, Trace::default(), report).await.map(|_| ());
+    }
+    match find_forgotten(ctx, claimed).await?.filter(|event| !is_known(&claimed.charge, event)) {
         Some(event) => {
             report.count("adopted");
             adopt(ctx, claimed, &event, report).await
@@ -421,85 +432,80 @@ pub(super) async fn adopt_forgotten(ctx: &Ctx, claimed: Claimed, report: &mut Re
     }
 }
 
-/// Books what Stripe has and the database had forgotten. An attempt must be on record for it to belong to.
-async fn adopt(ctx: &Ctx, claimed: Claimed, event: &Event, report: &mut Report) -> Result<()> {
+/// Whether a charge has what was found already, and it waits for nobody.
+fn is_known(charge: &Charge, event: &Event) -> bool {
+    matches!(event, Event::Adopt { collector, is_pending: false, .. } if collector.stripe_id == living_intent(charge))
+}
+
+/// Books what Stripe has and the database had forgotten, with the attempt that it came of.
+async fn adopt(ctx: &Ctx, claimed: &Claimed, event: &Event, report: &mut Report) -> Result<()> {
     let now = ctx.now();
-    let mut claimed = claimed;
-    if claimed.charge.open_attempt().is_none() {
-        let payment_method = claimed.payment_method.clone().unwrap_or_default();
-        // An answer is one to something that was sent.
-        let begin: &[Event] = match event {
-            Event::Answered { .. } => &[Event::Begin, Event::Sending],
-            _ => &[Event::Begin],
-        };
-        let Ok(mut settlement) = start(ctx, &claimed, begin, now) else {
-            // No attempt may begin here (missed, or only reminded of): what was paid is paid all the same.
-            if matches!(event, Event::Paid(_)) {
-                settle_one(ctx, &claimed, event, Trace::default(), report).await?;
-                return Ok(());
-            }
-            let rest = now.checked_add(REST).ok().filter(|_| !claimed.charge.state.is_terminal());
-            return Ok(ctx.store.release_charge(&claimed.charge, rest).await?);
-        };
-        let charge = settlement.charge.clone();
-        let Some(attempt) = charge.open_attempt() else { return Ok(()) };
-        let request = request(ctx, &claimed, &charge, attempt.operation, attempt.number, &payment_method);
-        settlement.new_attempt = Some(NewAttempt::new(&charge, attempt, &request, now));
-        let settlement = settlement.keep_lease(&ctx.worker, ctx.lease_until());
-        if !ctx.store.settle(&[settlement], now).await?.lost.is_empty() {
-            return Ok(());
-        }
-        claimed.charge = charge;
-        failpoint!("adopting..settled");
+    let Ok(mut settlement) = decide(ctx, claimed, event, Trace::default(), now).await? else {
+        let rest = now.checked_add(REST).ok().filter(|_| !claimed.charge.state.is_terminal());
+        return Ok(ctx.store.release_charge(&claimed.charge, rest).await?);
+    };
+    if let Event::Adopt { collector, is_pending, .. } = event
+        && collector.kind == CollectorKind::PaymentIntent
+        && claimed.charge.open_attempt().is_none()
+    {
+        let charge = &settlement.charge;
+        let payment_method = claimed.payment_method.as_deref().unwrap_or_default();
+        let request = request(ctx, claimed, charge, Operation::Create, charge.attempts, payment_method);
+        settlement.new_attempt = Some(NewAttempt::found(charge, &request, *is_pending, now));
     }
-    settle_one(ctx, &claimed, event, Trace::default(), report).await?;
-    Ok(())
+    commit(ctx, &[settlement], report, now).await
 }
 
 /// What Stripe has of this charge that the database does not know.
 async fn find_forgotten(ctx: &Ctx, claimed: &Claimed) -> Result<Option<Event>, Error> {
+    use PaymentIntentStatus::{Canceled, Processing, RequiresPaymentMethod, Succeeded};
     let since = look_since(ctx, claimed).await;
-    let number = next_number(&claimed.charge);
     let now = ctx.now();
     let intents = ctx.stripe.list_payment_intents(&claimed.stripe_customer, since).await?;
     let ours: Vec<&PaymentIntent> =
         intents.iter().filter(|intent| is_ours(claimed, ctx.instance, intent)).collect();
-    if let Some(paid) = ours.iter().find(|intent| intent.status == PaymentIntentStatus::Succeeded) {
+    if let Some(paid) = ours.iter().find(|intent| intent.status == Succeeded) {
         return Ok(Some(Event::Paid(receipt(claimed, paid, None, now))));
     }
-    if let Some(pending) = ours.iter().find(|intent| intent.status == PaymentIntentStatus::Processing) {
-        let outcome = Outcome::Processing { payment_intent: pending.id.clone() };
-        return Ok(Some(Event::Answered { attempt: number, outcome }));
+    let pending = ours.iter().find(|intent| intent.status == Processing);
+    if let Some(intent) = pending.filter(|intent| !is_of_page(intent)) {
+        return Ok(Some(found(CollectorKind::PaymentIntent, &intent.id, &intent.metadata, true)));
     }
     let sessions = ctx.stripe.list_checkout_sessions(&claimed.stripe_customer, since).await?;
     for session in
         sessions.iter().filter(|one| one.metadata.get(CHARGE) == Some(&claimed.charge.id.to_string()))
     {
-        // A list of Sessions does not show their PaymentIntents; the list before it does.
-        let page_intent = session.payment_intent.as_ref().map(|one| one.id());
-        let has_failed = ours.iter().any(|one| {
-            Some(one.id.as_str()) == page_intent && one.status == PaymentIntentStatus::RequiresPaymentMethod
-        });
-        match event_of_session(claimed, session, now) {
-            Some(Event::Pending) if has_failed => continue,
-            Some(event @ (Event::Paid(_) | Event::Pending)) => return Ok(Some(event)),
-            _ => {}
-        }
         if session.status == Some(crate::stripe::checkout::SessionStatus::Open) {
             expire_stranger(ctx, &session.id).await?;
         }
+        // A list of Sessions does not show their PaymentIntents; the list before it does.
+        let of_page = session.payment_intent.as_ref().map(|one| one.id());
+        let bank = ours.iter().find(|one| Some(one.id.as_str()) == of_page).map(|one| &one.status);
+        match (event_of_session(claimed, session, now), bank) {
+            (Some(event @ Event::Paid(_)), _) => return Ok(Some(event)),
+            (Some(Event::Pending), Some(RequiresPaymentMethod | Canceled)) => {}
+            (Some(Event::Pending), _) | (_, Some(Processing)) => {
+                return Ok(Some(found(CollectorKind::CheckoutSession, &session.id, &session.metadata, true)));
+            }
+            _ => {}
+        }
     }
     // A page's own PaymentIntent is confirmed on the page only.
-    let open = ours.iter().find(|one| one.status != PaymentIntentStatus::Canceled && !is_of_page(one));
-    Ok(open.map(|intent| {
-        let number_in =
-            |name: &str| intent.metadata.get(name).and_then(|text| text.parse().ok()).unwrap_or(1);
-        Event::Adopt {
-            payment_intent: intent.id.clone(),
-            generation: number_in(GENERATION),
-            attempt: number_in(ATTEMPT),
-        }
-    }))
+    let open = ours.iter().find(|one| one.status != Canceled && !is_of_page(one));
+    Ok(pending
+        .or(open)
+        .map(|intent| found(CollectorKind::PaymentIntent, &intent.id, &intent.metadata, pending.is_some())))
+}
+
+/// A collector of this charge that another database has made.
+fn found(kind: CollectorKind, id: &str, metadata: &Metadata, is_pending: bool) -> Event {
+    let number_in = |name: &str| metadata.get(name).and_then(|text| text.parse().ok());
+    let generation = number_in(GENERATION).unwrap_or(1);
+    Event::Adopt {
+        collector: Collector { generation, kind, stripe_id: Some(id.to_owned()) },
+        attempt: number_in(ATTEMPT).unwrap_or_default(),
+        is_pending,
+    }
 }
 
 /// An open Session that the database does not know could be paid beside our PaymentIntent.

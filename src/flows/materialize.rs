@@ -1,11 +1,14 @@
 //! Turn reached periods into charges. UNIQUE(subscription, period) decides; another worker's charge is not an error.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 
-use super::{Ctx, Report, Result, notices};
+use super::{Ctx, FlowError, Report, Result, notices};
 use crate::billing::charge::{Charge, Need, State};
+use crate::billing::ids::{ChargeId, SubscriptionId};
 use crate::billing::plan::Terms;
-use crate::billing::subscription::{Fate, Reached, reach};
+use crate::billing::subscription::{Fate, Reach, Reached, reach};
 use crate::store::{DueSubscription, Materialized, NewCharge};
 
 /// Materializes at most `limit` subscriptions.
@@ -36,12 +39,8 @@ pub async fn run_once(ctx: &Ctx, limit: usize) -> Result<Report> {
 
 async fn materialize(ctx: &Ctx, due: &DueSubscription, now: Timestamp) -> Result<Materialized> {
     let row = &due.row;
-    let revision = u32::try_from(row.revision).unwrap_or(0);
-    let terms = ctx.terms(&row.plan, revision).await?;
     let was_index = due.next_index()?;
-    let refuse = |error: String| super::FlowError::Refused(error);
-    let table = row.frozen()?.timetable(&terms).map_err(|error| refuse(error.to_string()))?;
-    let reached = reach(&terms, &table, was_index, now).map_err(|error| refuse(error.to_string()))?;
+    let (terms, revision, reached) = reached(ctx, due, now).await?;
     let quantity = u32::try_from(row.quantity).unwrap_or(1);
     let charges = reached
         .periods
@@ -49,7 +48,7 @@ async fn materialize(ctx: &Ctx, due: &DueSubscription, now: Timestamp) -> Result
         .filter(|period| !(mutant!(MissedPeriodsDropped) && period.fate == Fate::Missed))
         .map(|period| charge(due, &terms, revision, quantity, *period, now))
         .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| refuse(error.to_string()))?;
+        .map_err(refused)?;
     let sold_at = Timestamp::from_second(row.created_at).unwrap_or(now);
     let notices = charges
         .iter()
@@ -64,6 +63,39 @@ async fn materialize(ctx: &Ctx, due: &DueSubscription, now: Timestamp) -> Result
         next_index: reached.next_index,
         next_due_at: reached.next_due_at,
     })
+}
+
+/// The periods of a subscription that have come, and its terms with their revision.
+async fn reached(ctx: &Ctx, due: &DueSubscription, now: Timestamp) -> Result<(Arc<Terms>, u32, Reach)> {
+    let revision = u32::try_from(due.row.revision).unwrap_or(0);
+    let terms = ctx.terms(&due.row.plan, revision).await?;
+    let table = due.row.frozen()?.timetable(&terms).map_err(refused)?;
+    let reached = reach(&terms, &table, due.next_index()?, now).map_err(refused)?;
+    Ok((terms, revision, reached))
+}
+
+fn refused(error: impl std::fmt::Display) -> FlowError {
+    FlowError::Refused(error.to_string())
+}
+
+/// The charge of a period that has come, by its id, whatever became of the subscription: another database has collected it.
+/// It is missed until that is booked.
+pub(super) async fn forgotten(
+    ctx: &Ctx,
+    of: Option<SubscriptionId>,
+    id: ChargeId,
+    now: Timestamp,
+) -> Result<Option<NewCharge>> {
+    let Some(of) = of else { return Ok(None) };
+    let Some(row) = ctx.store.find_subscription(of).await? else { return Ok(None) };
+    let due = DueSubscription { row };
+    let (terms, revision, reached) = reached(ctx, &due, now).await?;
+    let Some(period) = reached.periods.iter().find(|period| of.charge(period.index) == id) else {
+        return Ok(None);
+    };
+    let quantity = u32::try_from(due.row.quantity).unwrap_or(1);
+    let missed = Reached { fate: Fate::Missed, ..*period };
+    Ok(Some(charge(&due, &terms, revision, quantity, missed, now).map_err(refused)?))
 }
 
 /// The charge of a period, in its first state.

@@ -9,23 +9,27 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::answers::{CHARGE, INSTANCE};
+use super::answers::{CHARGE, INSTANCE, SUBSCRIPTION};
 use super::pay_link::hash;
-use super::{Ctx, FlowError, Report, Result, collect, guard, manage, reconcile, witness};
+use super::{Ctx, FlowError, Report, Result, collect, guard, manage, materialize, reconcile, witness};
 use crate::billing::charge::{Attempt, Phase, State};
 use crate::billing::ids::{ChargeId, SubscriptionId};
 use crate::stripe::Pages;
 use crate::stripe::customers::CustomerFields;
-use crate::stripe::fields::Identified;
+use crate::stripe::fields::{Identified, Metadata};
+
+/// Limit: subscriptions whose periods are written together.
+const WRITE_TOGETHER_MAX: usize = 500;
 
 /// What a recovery would do.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Plan {
     /// From when on Stripe was asked, Unix seconds.
     pub since: i64,
-    /// Charges of which Stripe has objects since then, with their state here.
+    /// Charges that Stripe is asked about, with their state here: those it has objects of since then, and those that have a
+    /// PaymentIntent from before, which may have been paid since.
     pub charges: BTreeMap<ChargeId, String>,
-    /// How many more Stripe has, which this database will write again when it reaches their period, and find then.
+    /// How many more Stripe has, of subscriptions and one-offs that are not here.
     pub unknown_charges: usize,
     /// Subscriptions that were canceled and are active here.
     pub canceled: Vec<SubscriptionId>,
@@ -37,7 +41,13 @@ pub struct Plan {
     pub due_minor: BTreeMap<String, i64>,
     /// What a person agrees to.
     pub hash: String,
+    /// The subscriptions that Stripe names for its charges.
+    #[serde(skip)]
+    subscriptions: BTreeMap<ChargeId, SubscriptionId>,
 }
+
+/// The state in a plan of a charge whose period this database has not come to.
+const UNWRITTEN: &str = "not written yet";
 
 impl Plan {
     /// A short name of what would be done: another situation has another one.
@@ -81,13 +91,20 @@ pub async fn plan(ctx: &Ctx, progress: impl Fn(u64)) -> Result<Option<Plan>> {
     let Some(since) = ctx.store.instance(now).await?.behind_since else { return Ok(None) };
     let mut plan = Plan { since: since.as_second(), ..Plan::default() };
     let mut seen = 0;
-    for id in named_since(ctx, since, &mut seen, &progress).await? {
-        match ctx.store.find_charge(id).await? {
-            Some(found) => {
-                plan.charges.insert(id, found.charge.state.as_str().to_owned());
+    for (id, of) in named_since(ctx, since, &mut seen, &progress).await? {
+        let state = match ctx.store.find_charge(id).await? {
+            Some(found) => found.charge.state.as_str(),
+            None if materialize::forgotten(ctx, of, id, now).await?.is_some() => UNWRITTEN,
+            None => {
+                plan.unknown_charges += 1;
+                continue;
             }
-            None => plan.unknown_charges += 1,
-        }
+        };
+        plan.charges.insert(id, state.to_owned());
+        plan.subscriptions.extend(of.map(|of| (id, of)));
+    }
+    for (id, state) in ctx.store.open_on_intents().await? {
+        plan.charges.entry(id).or_insert(state);
     }
     plan.canceled = canceled(ctx, &mut seen, &progress).await?;
     plan.mails = ctx.store.mails_waiting().await?;
@@ -111,18 +128,21 @@ async fn next<T: DeserializeOwned + Identified>(
     Ok(page)
 }
 
-/// The charges that Stripe's PaymentIntents and Sessions since an instant name.
+/// The charges that Stripe's PaymentIntents and Sessions since an instant name, and their subscriptions.
 async fn named_since(
     ctx: &Ctx,
     since: Timestamp,
     seen: &mut u64,
     progress: &impl Fn(u64),
-) -> Result<Vec<ChargeId>> {
-    let mut named = Vec::new();
+) -> Result<BTreeMap<ChargeId, Option<SubscriptionId>>> {
+    let mut named = BTreeMap::new();
     let ours = ctx.instance.to_string();
-    let mut take = |metadata: &crate::stripe::fields::Metadata| {
-        let is_ours = metadata.get(INSTANCE) == Some(&ours);
-        named.extend(metadata.get(CHARGE).filter(|_| is_ours).and_then(|id| id.parse::<ChargeId>().ok()));
+    let mut take = |metadata: &Metadata| {
+        if metadata.get(INSTANCE) == Some(&ours)
+            && let Some(charge) = metadata.get(CHARGE).and_then(|id| id.parse::<ChargeId>().ok())
+        {
+            named.insert(charge, metadata.get(SUBSCRIPTION).and_then(|id| id.parse().ok()));
+        }
     };
     let mut intents = ctx.stripe.payment_intents_since(since);
     while let Some(page) = next(&mut intents, seen, progress).await? {
@@ -132,8 +152,6 @@ async fn named_since(
     while let Some(page) = next(&mut sessions, seen, progress).await? {
         page.iter().for_each(|one| take(&one.metadata));
     }
-    named.sort_unstable();
-    named.dedup();
     Ok(named)
 }
 
@@ -174,25 +192,9 @@ pub async fn carry_out(ctx: &Ctx, agreed: &str, who: &str, progress: impl Fn(u64
         )));
     }
     let mut report = Report::default();
+    write_forgotten(ctx, &plan).await?;
     for id in plan.charges.keys() {
-        let Some(claimed) = ctx.store.claim_charge(*id, &ctx.worker, ctx.now(), ctx.lease_until()).await?
-        else {
-            continue;
-        };
-        match claimed.charge.state {
-            // What was only written down may have left from the database that was lost.
-            State::Collecting { attempt: Attempt { phase: Phase::Prepared { .. }, .. } }
-            | State::Due { .. }
-            | State::PastDue { .. }
-            | State::Missed
-            | State::NeedsReview { attempt: None, .. }
-            | State::Uncollectible { .. }
-            | State::Canceled { .. }
-            | State::Settled { .. } => {
-                collect::adopt_forgotten(ctx, claimed, &mut report).await?;
-            }
-            _ => reconcile::reconcile(ctx, &claimed, &mut report).await?,
-        }
+        follow(ctx, *id, &mut report).await?;
         failpoint!("recovered one");
     }
     // Last, so that what was paid before the cancellation is booked as paid.
@@ -217,4 +219,37 @@ pub async fn carry_out(ctx: &Ctx, agreed: &str, who: &str, progress: impl Fn(u64
     }
     ctx.store.audit(who, "recover", guard::INSTANCE, &format!("plan {agreed}"), now).await?;
     Ok(report)
+}
+
+/// Writes the charges of the periods that have come, and those of others that Stripe names: of a subscription that is paused
+/// here, and was not when it was charged.
+async fn write_forgotten(ctx: &Ctx, plan: &Plan) -> Result<()> {
+    while materialize::run_once(ctx, WRITE_TOGETHER_MAX).await?.taken > 0 {}
+    for (id, of) in &plan.subscriptions {
+        if ctx.store.find_charge(*id).await?.is_none()
+            && let Some(new) = materialize::forgotten(ctx, Some(*of), *id, ctx.now()).await?
+        {
+            ctx.store.insert_charges(&[new], ctx.now()).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes one charge follow what Stripe shows.
+async fn follow(ctx: &Ctx, id: ChargeId, report: &mut Report) -> Result<()> {
+    let Some(claimed) = ctx.store.claim_charge(id, &ctx.worker, ctx.now(), ctx.lease_until()).await? else {
+        return Ok(());
+    };
+    match claimed.charge.state {
+        // What was only written down may have left from the database that was lost.
+        State::Collecting { attempt: Attempt { phase: Phase::Prepared { .. }, .. } }
+        | State::Due { .. }
+        | State::PastDue { .. }
+        | State::Missed
+        | State::NeedsReview { attempt: None, .. }
+        | State::Uncollectible { .. }
+        | State::Canceled { .. }
+        | State::Settled { .. } => collect::adopt_forgotten(ctx, &claimed, report).await,
+        _ => reconcile::reconcile(ctx, &claimed, report).await,
+    }
 }

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::{Ctx, Report, Result, backup, ladders};
 use crate::billing::apply::{Event, Outcome, Policy, Refused, Step, apply};
-use crate::billing::charge::{Phase, State};
+use crate::billing::charge::{CollectorKind, Phase, State};
 use crate::billing::decline::Decline;
 use crate::billing::dunning::{Action, Next, Rules};
 use crate::billing::network_rules::{Try, earliest_retry, within_ceilings};
@@ -193,7 +193,10 @@ fn attempt_update(
     trace: Trace,
     now: Timestamp,
 ) -> Option<AttemptUpdate> {
-    if let (State::Processing { .. }, Event::Declined(decline)) = (&claimed.charge.state, event) {
+    if let (State::Processing { .. } | State::Due { .. }, Event::Declined(decline)) =
+        (&claimed.charge.state, event)
+        && !decline.is_of_no_card()
+    {
         return Some(AttemptUpdate::declined_late(after.id, after.attempts, decline, now));
     }
     let before = claimed.charge.open_attempt()?;
@@ -202,8 +205,11 @@ fn attempt_update(
         return Some(AttemptUpdate::open(after.id, open, now).with_trace(trace.request_id, error));
     }
     let unsent = matches!(before.phase, Phase::Prepared { .. });
+    let sent_elsewhere = matches!(event, Event::Adopt { collector, is_pending: true, .. }
+        if collector.kind == CollectorKind::PaymentIntent);
     let state = match event {
         Event::Answered { outcome, .. } => word(outcome),
+        _ if sent_elsewhere => "processing",
         _ if unsent => "void",
         Event::Paid(_) => "paid",
         Event::Pending => "processing",
@@ -215,6 +221,7 @@ fn attempt_update(
         Event::Answered { outcome: Outcome::Paid(receipt), .. } | Event::Paid(receipt) => {
             update.with_payment_intent(Some(receipt.payment_intent.clone()))
         }
+        _ if sent_elsewhere => update.sent_by_another(now),
         _ => update,
     };
     Some(update.with_trace(trace.request_id, trace.error))

@@ -14,6 +14,8 @@ use crate::store::{AttemptUpdate, Claimed};
 use crate::stripe::payment_intents::PaymentIntent;
 
 /// What keeps a PaymentIntent that was just read from being confirmed again. `None`: nothing does.
+///
+/// Crash: counted for the networks first, each try once; until it stands with its attempt, the next who reads does all again.
 pub(super) async fn against(ctx: &Ctx, claimed: &Claimed, intent: &PaymentIntent) -> Result<Option<Event>> {
     let now = ctx.now();
     let decline = match of_intent(claimed, ctx.instance, intent, now) {
@@ -21,12 +23,14 @@ pub(super) async fn against(ctx: &Ctx, claimed: &Claimed, intent: &PaymentIntent
         Outcome::Declined(decline) => decline,
         _ => return Ok(None),
     };
-    if !put_on_record(ctx, claimed, intent, &decline).await? {
-        return Ok(None);
-    }
+    let Some(given_up) = given_up(ctx, claimed, &decline).await? else { return Ok(None) };
+    tries::count(ctx, &intent.id).await?;
+    failpoint!("late decline counted");
     if claimed.charge.dunning.is_none() {
+        // The ladder begins, and in the same step it stands with its attempt.
         return Ok(Some(Event::Declined(decline)));
     }
+    put_on_record(ctx, claimed, given_up, &decline).await?;
     let allowed = next_try(ctx, claimed, now).await?;
     Ok((allowed.is_none_or(|at| at > now)).then_some(Event::NotYet { allowed }))
 }
@@ -37,30 +41,34 @@ pub(super) async fn take_in(ctx: &Ctx, claimed: &Claimed, intent: &PaymentIntent
     if is_awaited || living_intent(&claimed.charge).as_ref() != Some(&intent.id) {
         return Ok(());
     }
-    if let Outcome::Declined(decline) = of_intent(claimed, ctx.instance, intent, ctx.now()) {
-        put_on_record(ctx, claimed, intent, &decline).await?;
-    }
-    Ok(())
-}
-
-/// Returns whether it was not on record before, and is now.
-///
-/// Crash: counted for the networks first, each try once; until it stands with its attempt, the next who reads does all again.
-async fn put_on_record(
-    ctx: &Ctx,
-    claimed: &Claimed,
-    intent: &PaymentIntent,
-    decline: &Decline,
-) -> Result<bool> {
-    // What was blocked, or asked for 3-D Secure, reached no bank.
-    let Some(latest) = decline.stripe_charge.as_deref() else { return Ok(false) };
-    let charge = claimed.charge.id;
-    let attempts = ctx.store.attempts(charge).await?;
-    let is_known = attempts.iter().any(|one| one.stripe_charge.as_deref() == Some(latest));
-    let given_up = attempts.iter().rev().find(|one| one.state == "void" && one.sends > 0);
-    let Some(given_up) = given_up.filter(|_| !is_known) else { return Ok(false) };
+    let Outcome::Declined(decline) = of_intent(claimed, ctx.instance, intent, ctx.now()) else {
+        return Ok(());
+    };
+    let Some(given_up) = given_up(ctx, claimed, &decline).await? else { return Ok(()) };
     tries::count(ctx, &intent.id).await?;
     failpoint!("late decline counted");
-    let number = u32::try_from(given_up.number).unwrap_or(u32::MAX);
-    Ok(ctx.store.decline_late(AttemptUpdate::declined_late(charge, number, decline, ctx.now())).await?)
+    // Where no ladder has begun, the look before the next try begins it.
+    match claimed.charge.dunning {
+        Some(_) => put_on_record(ctx, claimed, given_up, &decline).await,
+        None => Ok(()),
+    }
+}
+
+/// The attempt that was given up, and that Stripe carried out after all. `None`: this decline is on record.
+async fn given_up(ctx: &Ctx, claimed: &Claimed, decline: &Decline) -> Result<Option<u32>> {
+    // What was blocked, or asked for 3-D Secure, reached no bank.
+    let Some(latest) = decline.stripe_charge.as_deref() else { return Ok(None) };
+    let attempts = ctx.store.attempts(claimed.charge.id).await?;
+    if attempts.iter().any(|one| one.stripe_charge.as_deref() == Some(latest)) {
+        return Ok(None);
+    }
+    let void = attempts.iter().filter(|one| one.state == "void");
+    // What another database sent has left from here never.
+    let given_up = void.max_by_key(|one| (one.sends > 0, one.number));
+    Ok(given_up.map(|one| u32::try_from(one.number).unwrap_or(u32::MAX)))
+}
+
+async fn put_on_record(ctx: &Ctx, claimed: &Claimed, number: u32, decline: &Decline) -> Result<()> {
+    let update = AttemptUpdate::declined_late(claimed.charge.id, number, decline, ctx.now());
+    Ok(ctx.store.decline_late(update).await?)
 }

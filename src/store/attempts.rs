@@ -7,7 +7,7 @@ use sqlx::FromRow;
 use super::charges::{Prepared, json};
 use super::sql::{alone, batch, on_db};
 use super::{Result, Store};
-use crate::billing::charge::{Attempt, Charge, Phase, Sent};
+use crate::billing::charge::{Attempt, Charge, Operation, Phase, Sent};
 use crate::billing::decline::Decline;
 use crate::billing::ids::ChargeId;
 use crate::billing::money::Money;
@@ -37,6 +37,8 @@ pub struct NewAttempt {
     last_sent_at: Option<i64>,
     sends: u32,
     created_at: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    finished_at: Option<i64>,
 }
 
 impl NewAttempt {
@@ -60,7 +62,20 @@ impl NewAttempt {
             last_sent_at: sent.map(|sent| sent.last_at.as_second()),
             sends: sent.map_or(0, |sent| sent.sends),
             created_at: now.as_second(),
+            finished_at: None,
         }
+    }
+
+    /// The row of an attempt that another database wrote and sent: it is over, and its decline, if the bank said no or says
+    /// so later, will stand with it.
+    #[must_use]
+    pub fn found(charge: &Charge, request: &Prepared, is_pending: bool, now: Timestamp) -> Self {
+        let phase = Phase::Prepared { not_before: now };
+        let attempt = Attempt { number: charge.attempts, operation: Operation::Create, phase };
+        let state = if is_pending { "processing" } else { "void" };
+        let prepared = Self::new(charge, attempt, request, now);
+        let at = Some(now.as_second());
+        Self { state, not_before: None, first_sent_at: at, finished_at: at, ..prepared }
     }
 }
 
@@ -130,7 +145,14 @@ impl AttemptUpdate {
     /// What Stripe took days ago, or what was given up because nobody heard of it, was declined in the end.
     #[must_use]
     pub fn declined_late(charge: ChargeId, number: u32, decline: &Decline, now: Timestamp) -> Self {
-        Self::finished(charge, number, "declined", now).with_decline(decline)
+        Self::finished(charge, number, "declined", now).with_decline(decline).sent_by_another(now)
+    }
+
+    /// The attempt left, if nobody knows when, before `now`: another database has sent it.
+    #[must_use]
+    pub fn sent_by_another(mut self, now: Timestamp) -> Self {
+        self.first_sent_at = Some(now.as_second());
+        self
     }
 
     /// The attempt is over; `state` is one of `paid`, `declined`, `processing`, `rejected`, `void`.
@@ -167,17 +189,17 @@ impl AttemptUpdate {
 
 batch! {
     INSERT = "INSERT INTO attempt (charge_id, number, generation, operation, idempotency_key, path, body, payment_method, \
-        card_fingerprint, state, not_before, first_sent_at, last_sent_at, sends, created_at) SELECT r.charge_id, r.number, \
+        card_fingerprint, state, not_before, first_sent_at, last_sent_at, sends, created_at, finished_at) SELECT r.charge_id, r.number, \
         r.generation, r.operation, r.idempotency_key, r.path, r.body, r.payment_method, r.card_fingerprint, r.state, r.not_before, \
-        r.first_sent_at, r.last_sent_at, r.sends, r.created_at FROM",
+        r.first_sent_at, r.last_sent_at, r.sends, r.created_at, r.finished_at FROM",
     (charge_id TEXT, number BIGINT, generation BIGINT, operation TEXT, idempotency_key TEXT, path TEXT, body TEXT,
      payment_method TEXT, card_fingerprint TEXT, state TEXT, not_before BIGINT, first_sent_at BIGINT, last_sent_at BIGINT,
-     sends BIGINT, created_at BIGINT),
+     sends BIGINT, created_at BIGINT, finished_at BIGINT),
     ""
 }
 batch! {
     UPDATE = "UPDATE attempt SET state = r.state, not_before = r.not_before, \
-        first_sent_at = CASE WHEN r.finished_at IS NULL THEN r.first_sent_at ELSE COALESCE(r.first_sent_at, attempt.first_sent_at) END, \
+        first_sent_at = CASE WHEN r.finished_at IS NULL THEN r.first_sent_at ELSE COALESCE(attempt.first_sent_at, r.first_sent_at) END, \
         last_sent_at = COALESCE(r.last_sent_at, attempt.last_sent_at), sends = COALESCE(r.sends, attempt.sends), \
         misses = COALESCE(r.misses, attempt.misses), poisoned_at = COALESCE(attempt.poisoned_at, r.poisoned_at), \
         class = r.class, decline = r.decline, payment_intent = COALESCE(r.payment_intent, attempt.payment_intent), \
@@ -236,13 +258,14 @@ impl AttemptRow {
 }
 
 impl Store {
-    /// Puts a decline on record with an attempt that is over. Returns whether it was not there yet.
+    /// Puts a decline on record with an attempt that is over, once.
     ///
     /// # Errors
     /// [`super::StoreError::Database`].
-    pub async fn decline_late(&self, update: AttemptUpdate) -> Result<bool> {
+    pub async fn decline_late(&self, update: AttemptUpdate) -> Result<()> {
         let (sql, rows) = (self.text(UPDATE_ATTEMPTS), json(&[update]));
-        Ok(alone!(self, db => sqlx::query(sql).bind(rows).execute(db).await?.rows_affected()) == 1)
+        alone!(self, db => { sqlx::query(sql).bind(rows).execute(db).await?; });
+        Ok(())
     }
 
     /// All attempts of a charge, in order.

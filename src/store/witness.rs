@@ -5,7 +5,7 @@ use sqlx::FromRow;
 
 use super::sql::{in_tx, on_db};
 use super::{Result, Store};
-use crate::billing::ids::SubscriptionId;
+use crate::billing::ids::{ChargeId, SubscriptionId};
 
 /// A canceled subscription of which Stripe was not told yet.
 #[derive(Clone, Debug, FromRow)]
@@ -95,6 +95,17 @@ impl Store {
         const COUNT: &str = "SELECT COUNT(*) FROM outbox WHERE state = 'pending' AND kind = 'mail'";
         let count: i64 = on_db!(self, db => sqlx::query_scalar(COUNT).fetch_one(db).await?);
         Ok(count.unsigned_abs())
+    }
+
+    /// Charges that wait, for their turn or for a person, with a PaymentIntent that may have been paid meanwhile.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Database`].
+    pub async fn open_on_intents(&self) -> Result<Vec<(ChargeId, String)>> {
+        const OPEN: &str = "SELECT c.id, c.state FROM collector k JOIN charge c ON c.id = k.charge_id WHERE k.state = 'live' \
+            AND k.kind = 'payment_intent' AND k.stripe_id IS NOT NULL AND c.state IN ('due', 'past_due', 'needs_review')";
+        let rows: Vec<(String, String)> = on_db!(self, db => sqlx::query_as(OPEN).fetch_all(db).await?);
+        Ok(rows.into_iter().filter_map(|(id, state)| Some((id.parse().ok()?, state))).collect())
     }
 
     /// Canceled subscriptions of which Stripe was not told.

@@ -339,6 +339,103 @@ async fn what_was_still_processing_when_the_database_was_restored_does_not_stop_
     assert_eq!(scene.collected().iter().sum::<u64>(), 2);
 }
 
+/// A bank account that turns out, five days later, not to be debited.
+const DEBIT_FAILS: &str = "DE73 0000 0000 0000 0000 13";
+
+#[tokio::test]
+async fn a_page_that_waits_for_its_bank_is_a_page_after_a_restore_too() {
+    let debits = |config: &mut Config| {
+        config.stripe.page_methods.offer("eur".parse().unwrap(), &["sepa_debit".to_owned()]).unwrap();
+    };
+    let scene = Scene::with(&["pm_card_authenticationRequired"], debits).await;
+    let ctx = &scene.world.ctx;
+    drain(ctx).await;
+    scene.back_up();
+    scene.world.clock.advance(Duration::from_secs(2 * 3600));
+    let id = charges(ctx).await.remove(0).charge.id;
+    let Opened::Url(url) = pay_link::open(ctx, id, pay_link::CLICK_LIFE).await.unwrap() else { panic!() };
+    let page = url.rsplit('/').next().unwrap();
+    scene.world.sandbox.complete_session(page, DEBIT_FAILS).unwrap();
+    scene.days(1).await;
+    assert_eq!(states(ctx).await, ["processing"]);
+    let restored = scene.on_backup().await;
+    one_off(&restored).await;
+    drain(&restored).await;
+    confirm(&restored).await;
+    let found = restored.store.find_charge(id).await.unwrap().unwrap().charge;
+    let collector = found.collector.unwrap();
+    assert_eq!((found.state.as_str(), collector.stripe_id.as_deref()), ("processing", Some(page)));
+    scene.days_on(&restored, 6).await;
+    let state = async || restored.store.find_charge(id).await.unwrap().unwrap().charge.state;
+    assert_eq!(state().await.as_str(), "past_due", "the bank refused, and the customer is asked again");
+    manage::command(&restored, id, ChargeCommand::MarkPaid, "ana", "by transfer").await.unwrap();
+    scene.days_on(&restored, 1).await;
+    assert_eq!(state().await.as_str(), "settled", "nothing lives that could still take it");
+}
+
+#[tokio::test]
+async fn what_a_retry_collected_after_the_backup_is_found_although_its_payment_intent_is_older() {
+    let scene = Scene::new(&["pm_card_sandbox_fundsOnceThenGood"]).await;
+    let ctx = &scene.world.ctx;
+    scene.days(2).await;
+    one_off(ctx).await;
+    scene.tick().await;
+    scene.back_up();
+    scene.days(4).await;
+    assert_eq!(states(ctx).await, ["paid", "paid"], "the retry of day 3");
+    let restored = scene.on_backup().await;
+    one_off(&restored).await;
+    drain(&restored).await;
+    restored.store.hold_customer("cus_0", Some("the cardholder disputes a charge")).await.unwrap();
+    confirm(&restored).await;
+    assert_eq!(states(&restored).await, ["due", "paid", "paid"], "nobody is asked for the same money again");
+}
+
+#[tokio::test]
+async fn what_was_collected_of_a_subscription_that_the_backup_shows_paused_is_found() {
+    let scene = Scene::new(&["pm_card_visa"]).await;
+    let ctx = &scene.world.ctx;
+    scene.days(2).await;
+    let subscription = ctx.store.list_subscriptions(None, 0, 10).await.unwrap()[0].subscription_id();
+    manage::pause(ctx, subscription, "ana", "on holiday").await.unwrap();
+    scene.back_up();
+    manage::resume(ctx, subscription, "ana").await.unwrap();
+    scene.days(65).await;
+    assert_eq!(scene.collected(), [1; 3]);
+    let restored = scene.on_backup().await;
+    one_off(&restored).await;
+    drain(&restored).await;
+    let plan = confirm(&restored).await;
+    assert_eq!(plan.unknown_charges, 0, "{plan:?}");
+    assert_eq!(states(&restored).await, ["due", "paid", "paid", "paid"]);
+    manage::resume(&restored, subscription, "ana").await.unwrap();
+    scene.days_on(&restored, 2).await;
+    assert_eq!(states(&restored).await, ["paid"; 4], "only the one-off was still to be collected");
+    assert_eq!(scene.collected(), [1; 4]);
+}
+
+#[tokio::test]
+async fn a_decline_that_a_restored_database_never_heard_of_holds_its_retry_back() {
+    let scene = Scene::new(&["pm_card_visa_chargeDeclinedInsufficientFunds"]).await;
+    let ctx = &scene.world.ctx;
+    ctx.run_once(Job::Materialize, 100).await.unwrap();
+    scene.back_up();
+    scene.tick().await;
+    assert_eq!(states(ctx).await, ["past_due"]);
+    scene.world.clock.advance(Duration::from_secs(3600));
+    let restored = scene.on_backup().await;
+    drain(&restored).await;
+    confirm(&restored).await;
+    let (posts, mails) = (scene.requests("/v1/payment_intents"), scene.customer_mails());
+    for _ in 0..22 {
+        drain(&restored).await;
+        scene.world.clock.advance(Duration::from_secs(3600));
+    }
+    assert_eq!(scene.requests("/v1/payment_intents"), posts, "one try a day, whoever made it");
+    assert_eq!(states(&restored).await, ["past_due"]);
+    assert_eq!(scene.customer_mails(), mails + 1, "and the customer hears of it");
+}
+
 #[tokio::test]
 async fn of_two_copies_one_stops_and_no_charge_is_collected_by_both() {
     let scene = Scene::new(&["pm_card_visa", "pm_card_visa"]).await;
@@ -458,6 +555,28 @@ async fn one_sleeps(method: http::Method, path: &'static str, hours: u64) -> Sce
     drain(&slow).await;
     assert!(sleeper.has_slept.load(Ordering::SeqCst), "it never asked");
     scene
+}
+
+#[tokio::test]
+async fn who_slept_over_stripes_lists_while_a_copy_charged_looks_at_the_witness_again() {
+    let scene = Scene::new(&["pm_card_visa"]).await;
+    let ctx = &scene.world.ctx;
+    drain(ctx).await;
+    one_off(ctx).await;
+    scene.back_up();
+    let line = InProcess::new(scene.world.sandbox.clone(), ctx.config.stripe.timeout);
+    let (others, has_slept) = (vec![scene.on_backup().await], AtomicBool::new(false));
+    let (method, path) = (http::Method::GET, "/v1/payment_intents");
+    // For longer than Stripe keeps a key.
+    let sleeper = Arc::new(Sleeper { line, method, path, hours: 80, others, has_slept });
+    let mut slow = ctx.clone();
+    slow.stripe =
+        Client::new(sleeper.clone(), ClientOptions::new("sk_test_sleeper".into(), scene.world.clock.clone()))
+            .unwrap();
+    let report = slow.run_once(Job::Collect, 100).await.unwrap();
+    assert!(sleeper.has_slept.load(Ordering::SeqCst), "it never asked");
+    assert_eq!(scene.collected(), [1; 3], "the copy's three, and none of them again: {report:?}");
+    assert!(report.stopped.is_some_and(|why| why.contains("Stripe knows")));
 }
 
 #[tokio::test]

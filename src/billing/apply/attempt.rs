@@ -214,22 +214,35 @@ fn rejected(step: &mut Step, why: &str, now: Timestamp) -> Result<(), Refused> {
     review_answered(step, &format!("Stripe refused the request: {why}"), now)
 }
 
+/// Takes over what Stripe has. The ladder goes on as it was planned, where the bank has said no or says it later.
 pub(super) fn adopt(
     charge: &mut Charge,
-    id: &str,
-    generation: u32,
+    found: &Collector,
     number: u32,
+    is_pending: bool,
     now: Timestamp,
 ) -> Result<(), Refused> {
-    let name = charge.state.as_str();
-    let State::Collecting { .. } = charge.state else { return Err(Refused::OutOfPlace(name)) };
-    charge.generation = charge.generation.max(generation);
-    charge.attempts = charge.attempts.max(number);
-    let kind = CollectorKind::PaymentIntent;
-    charge.collector =
-        Some(Collector { generation: charge.generation, kind, stripe_id: Some(id.to_owned()) });
-    resume(charge, now);
-    Ok(())
+    let at_once = Next { at: now, action: Action::Collect };
+    let next = match &charge.state {
+        State::Due { .. } | State::Collecting { attempt: Attempt { phase: Phase::Prepared { .. }, .. } } => {
+            at_once
+        }
+        State::PastDue { next } => *next,
+        // Another database has begun to collect it.
+        State::Missed if is_pending => at_once,
+        other => return Err(Refused::OutOfPlace(other.as_str())),
+    };
+    if found.kind == CollectorKind::PaymentIntent {
+        let own = charge.attempts + u32::from(charge.open_attempt().is_none());
+        charge.attempts = own.max(number);
+    }
+    charge.generation = charge.generation.max(found.generation);
+    charge.collector = Some(Collector { generation: charge.generation, ..found.clone() });
+    charge.state = match found.kind {
+        CollectorKind::PaymentIntent => planned(charge, next),
+        CollectorKind::CheckoutSession => State::LinkOpen { until: now, then: next },
+    };
+    if is_pending { pending(charge, now) } else { Ok(()) }
 }
 
 pub(super) fn name_collector(charge: &mut Charge, id: &str) {

@@ -30,6 +30,16 @@ fn customer() -> CustomerId {
     CustomerId(uuid::Uuid::from_u128(1))
 }
 
+/// Stripe has a collector that the database did not know.
+fn adopted(kind: CollectorKind, generation: u32, attempt: u32, is_pending: bool) -> Event {
+    let name = match kind {
+        CollectorKind::PaymentIntent => "pi",
+        CollectorKind::CheckoutSession => "cs",
+    };
+    let stripe_id = Some(format!("{name}_{generation}"));
+    Event::Adopt { collector: Collector { generation, kind, stripe_id }, attempt, is_pending }
+}
+
 /// A charge that is due since the beginning of time.
 fn due() -> Charge {
     Charge {

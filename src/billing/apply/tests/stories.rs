@@ -288,10 +288,22 @@ fn a_session_that_answers_late_does_not_rename_the_payment_intent() {
 
 #[test]
 fn a_payment_intent_that_the_database_forgot_is_adopted_and_confirmed() {
-    let adopt = Event::Adopt { payment_intent: "pi_9".into(), generation: 2, attempt: 3 };
-    let scene = scene().then(Event::Begin).then(adopt).then(Event::Begin);
+    let adopt = adopted(CollectorKind::PaymentIntent, 2, 3, false);
+    let scene = scene().then(adopt).then(Event::Begin);
     let attempt = scene.charge.open_attempt().unwrap();
     assert_eq!((attempt.operation, attempt.number, scene.charge.generation), (Operation::Confirm, 4, 2));
+}
+
+#[test]
+fn a_page_that_waits_for_a_bank_is_adopted_and_the_ladder_waits_with_it() {
+    let declined = scene().sent().then(answer(1, Outcome::Declined(decline("insufficient_funds"))));
+    let (_, next) = declined.charge.wake().unwrap();
+    let pending = declined.then(adopted(CollectorKind::CheckoutSession, 2, 0, true));
+    assert_eq!(pending.charge.state.as_str(), "processing");
+    assert!(pending.apply(&Event::Begin).is_err(), "the money may still come");
+    let refused = pending.then(Event::PageRefused);
+    assert_eq!(refused.charge.wake(), Some((Work::Collect, next)));
+    assert_eq!((refused.charge.generation, refused.charge.collector), (2, None));
 }
 
 #[test]

@@ -250,16 +250,13 @@ impl World {
             return self.settle(who, saying);
         }
         let copy = self.workers[who].copy.clone();
-        let mut events = if copy.open_attempt().is_some() { vec![] } else { vec![Event::Begin] };
         if let Some(intent) = adopt {
-            let generation = self.stripe.intents[intent].0;
-            events.push(Event::Adopt {
-                payment_intent: format!("pi_{intent}"),
-                generation,
-                attempt: copy.attempts,
-            });
-            return self.commit(who, &events, None);
+            let (generation, kind) = (self.stripe.intents[intent].0, CollectorKind::PaymentIntent);
+            let collector = Collector { generation, kind, stripe_id: Some(format!("pi_{intent}")) };
+            let adopt = Event::Adopt { collector, attempt: copy.attempts, is_pending: false };
+            return self.commit(who, &[adopt], None);
         }
+        let mut events = if copy.open_attempt().is_some() { vec![] } else { vec![Event::Begin] };
         events.push(Event::Sending);
         self.commit(who, &events, Some(Hand::Claimed));
         if self.workers[who].hand == Hand::Claimed {
