@@ -58,7 +58,9 @@ fn explained(mirror: &Mirror, truth: &Truth, charge: &ChargeRow, now: i64) -> Re
     let fine = match state {
         "paid" | "uncollectible" | "canceled" | "settled" | "missed" => true,
         "due" | "past_due" => planned || waits || held || shares_customer(mirror, charge),
-        "collecting" => young,
+        "collecting" => {
+            young || ((waits || held) && mirror.attempts_of(id).any(|one| one.state == "prepared"))
+        }
         "link_open" => charge.until_at.is_some_and(|at| at > now - HOUR),
         "processing" | "closing" => processing || young,
         "needs_review" => mirror.has_alarm(id),
