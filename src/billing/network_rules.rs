@@ -34,6 +34,8 @@ struct Ceiling {
     window: Duration,
     /// Whether tries for other amounts count too.
     per_card: bool,
+    /// Whether it holds for the first try of a charge too.
+    binds_first: bool,
     from: Timestamp,
     until: Timestamp,
 }
@@ -48,13 +50,15 @@ static CEILINGS: LazyLock<Vec<Ceiling>> = LazyLock::new(|| {
 });
 
 fn parse_row(line: &'static str) -> Option<Ceiling> {
-    let [brand, tries, window, per, from, until] = line.split(',').collect::<Vec<_>>().try_into().ok()?;
+    let [brand, tries, window, per, binds, from, until] =
+        line.split(',').collect::<Vec<_>>().try_into().ok()?;
     let midnight = |day: Date| Some(day.to_zoned(TimeZone::UTC).ok()?.timestamp());
     Some(Ceiling {
         brand,
         tries: tries.parse().ok()?,
         window: hours(window)?,
         per_card: ["amount", "card"].iter().position(|one| *one == per)? == 1,
+        binds_first: ["retry", "every"].iter().position(|one| *one == binds)? == 1,
         from: midnight(from.parse().ok()?)?,
         until: match until {
             "" => Timestamp::MAX,
@@ -98,13 +102,34 @@ pub fn earliest_retry(
 /// Moves `at` forward until one more try fits into every window.
 #[must_use]
 pub fn within_ceilings(history: &[Try], at: Timestamp) -> Timestamp {
+    within(CEILINGS.iter(), history, at)
+}
+
+/// As [`within_ceilings`], for the first try of a charge: of another charge than those that were declined, though the network
+/// sees the same card and amount.
+#[must_use]
+pub fn within_ceilings_of_first(history: &[Try], at: Timestamp) -> Timestamp {
+    within(CEILINGS.iter().filter(|one| one.binds_first), history, at)
+}
+
+/// A card that was declined less often than this binds no first try.
+#[must_use]
+pub fn binds_first_from() -> usize {
+    CEILINGS.iter().filter(|one| one.binds_first).map(|one| one.tries).min().unwrap_or(usize::MAX)
+}
+
+fn within(
+    ceilings: impl Iterator<Item = &'static Ceiling> + Clone,
+    history: &[Try],
+    at: Timestamp,
+) -> Timestamp {
     let mut tries: Vec<&Try> = if mutant!(CeilingsIgnored) { Vec::new() } else { history.iter().collect() };
     tries.sort_unstable_by_key(|one| one.at);
     let brand = tries.iter().rev().find_map(|one| one.brand.as_deref());
     let mut at = at;
     loop {
         // A later instant may fall under a later edition.
-        let holding = CEILINGS.iter().filter(|ceiling| ceiling.holds(brand, at));
+        let holding = ceilings.clone().filter(|ceiling| ceiling.holds(brand, at));
         let later = holding.filter_map(|ceiling| ceiling.room(&tries)).fold(at, Timestamp::max);
         if later == at {
             return at;

@@ -110,12 +110,15 @@ async fn where_agreed(ctx: &Ctx, claimed: Vec<Claimed>, report: &mut Report) -> 
 /// Collects a group of claimed charges, one per customer.
 async fn collect(ctx: &Ctx, group: Vec<Claimed>, report: &mut Report) -> Result<()> {
     let mut free = Vec::with_capacity(group.len());
+    let worn = ctx.store.worn_cards(group.iter().filter_map(Claimed::fingerprint), ctx.now()).await?;
     for mut one in group {
-        if !may_be_collected(ctx, &mut one, report).await? {
+        let is_bound =
+            one.charge.dunning.is_some() || one.fingerprint().is_some_and(|card| worn.contains(card));
+        if !may_be_collected(ctx, &mut one, is_bound, report).await? {
             continue;
         }
         // What the bank says to one of them decides whether the card networks let the other leave.
-        if one.charge.dunning.is_some() && free.iter().any(|other| is_same_card(other, &one)) {
+        if is_bound && free.iter().any(|other| is_same_card(other, &one)) {
             report.count("too_soon");
             ctx.store.release_charge(&one.charge, ctx.now().checked_add(ASK_AGAIN).ok()).await?;
             continue;
@@ -148,7 +151,7 @@ async fn collect(ctx: &Ctx, group: Vec<Claimed>, report: &mut Report) -> Result<
 }
 
 fn is_same_card(one: &Claimed, other: &Claimed) -> bool {
-    one.card_fingerprint.is_some() && one.card_fingerprint == other.card_fingerprint
+    one.fingerprint().is_some() && one.fingerprint() == other.fingerprint()
 }
 
 /// Writes an attempt for each charge, marked as sending, in one transaction; and why not for each, if a limit was met.
@@ -291,8 +294,14 @@ fn request(
     Prepared { key, path, body, payment_method: payment_method.to_owned(), fingerprint }
 }
 
-/// Ends, postpones, or clears the way for a charge. Returns whether it may be collected now.
-async fn may_be_collected(ctx: &Ctx, claimed: &mut Claimed, report: &mut Report) -> Result<bool> {
+/// Ends, postpones, or clears the way for a charge, which the card networks' rules bind or not. Returns whether it may be
+/// collected now.
+async fn may_be_collected(
+    ctx: &Ctx,
+    claimed: &mut Claimed,
+    is_bound: bool,
+    report: &mut Report,
+) -> Result<bool> {
     let now = ctx.now();
     let rest = now.checked_add(REST).ok();
     match claimed.subscription_state.filter(|_| !mutant!(CancelIgnored)) {
@@ -317,7 +326,7 @@ async fn may_be_collected(ctx: &Ctx, claimed: &mut Claimed, report: &mut Report)
     }
     // Planned by an operator, or written down or planned before another charge on the same card was declined: the ceilings
     // hold for all.
-    if claimed.charge.dunning.is_some() && !mutant!(RulesLookedAtOnce) {
+    if is_bound && !mutant!(RulesLookedAtOnce) {
         let allowed = next_try(ctx, claimed, now).await?;
         if allowed.is_none_or(|at| at > now) {
             report.count("too_soon");

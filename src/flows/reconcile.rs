@@ -94,7 +94,8 @@ async fn unknown(
 }
 
 /// Whether the card networks let a retry run that may not have run yet: another charge on its card may have been declined
-/// since it was written down. A first try is not bound by them.
+/// since it was written down. A first try is bound by
+/// them before it leaves only.
 async fn may_try(ctx: &Ctx, claimed: &Claimed) -> Result<bool> {
     if claimed.charge.dunning.is_none() {
         return Ok(true);

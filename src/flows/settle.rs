@@ -7,7 +7,7 @@ use crate::billing::apply::{Event, Outcome, Policy, Refused, Step, apply};
 use crate::billing::charge::{CollectorKind, Phase, State};
 use crate::billing::decline::Decline;
 use crate::billing::dunning::{Action, Next, Rules};
-use crate::billing::network_rules::{Try, earliest_retry, within_ceilings};
+use crate::billing::network_rules::{Try, earliest_retry, within_ceilings, within_ceilings_of_first};
 use crate::billing::retry::RetryPolicy;
 use crate::mail::MailName;
 use crate::store::{AttemptUpdate, Claimed, NetworkTry, OutboxInsert, Settlement};
@@ -141,7 +141,7 @@ fn network_try(claimed: &Claimed, decline: &Decline, now: Timestamp) -> Option<N
     };
     Some(NetworkTry {
         id,
-        card_fingerprint: decline.fingerprint.clone().or(claimed.card_fingerprint.clone())?,
+        card_fingerprint: decline.fingerprint.clone().or_else(|| claimed.fingerprint().map(Into::into))?,
         amount_minor: charge.amount.minor(),
         currency: charge.amount.currency().code(),
         tried_at: now.as_second(),
@@ -149,15 +149,18 @@ fn network_try(claimed: &Claimed, decline: &Decline, now: Timestamp) -> Option<N
     })
 }
 
-/// From when on the card networks let the saved card be tried again for this charge. `None`: never by machine.
+/// From when on the card networks let the card be tried (again) for this charge. `None`: never by machine.
 pub(super) async fn next_try(ctx: &Ctx, claimed: &Claimed, now: Timestamp) -> Result<Option<Timestamp>> {
-    let Some(fingerprint) = &claimed.card_fingerprint else { return Ok(Some(now)) };
+    let Some(fingerprint) = claimed.fingerprint() else { return Ok(Some(now)) };
     let history = ctx.store.network_tries(fingerprint, &claimed.charge, now).await?;
+    if claimed.charge.dunning.is_none() {
+        return Ok(Some(within_ceilings_of_first(&history, now)));
+    }
     let attempts = ctx.store.attempts(claimed.charge.id).await?;
     let last = attempts.iter().rev().find_map(|one| Some((one.decline()?, one.finished_at?)));
     // Without a card nothing was tried: that says nothing of a card that was saved since.
     let same_card = |decline: &Decline| {
-        decline.fingerprint.as_ref().is_none_or(|one| one == fingerprint) && !decline.is_of_no_card()
+        decline.fingerprint.as_deref().is_none_or(|one| one == fingerprint) && !decline.is_of_no_card()
     };
     match last.filter(|(decline, _)| same_card(decline)) {
         Some((decline, at)) => {
@@ -175,7 +178,7 @@ async fn history(
     tried: Option<&NetworkTry>,
     now: Timestamp,
 ) -> Result<Vec<Try>> {
-    let fingerprint = decline.fingerprint.as_ref().or(claimed.card_fingerprint.as_ref());
+    let fingerprint = decline.fingerprint.as_deref().or(claimed.fingerprint());
     let Some(fingerprint) = fingerprint else {
         return Ok(vec![Try { at: now, same_amount: true, brand: decline.brand.clone() }]);
     };

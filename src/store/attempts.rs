@@ -1,5 +1,7 @@
 //! Attempts: one try each, with the key and the exact request that were written before it was sent.
 
+use std::collections::HashSet;
+
 use jiff::Timestamp;
 use serde::Serialize;
 use sqlx::FromRow;
@@ -11,7 +13,7 @@ use crate::billing::charge::{Attempt, Charge, Operation, Phase, Sent};
 use crate::billing::decline::Decline;
 use crate::billing::ids::ChargeId;
 use crate::billing::money::Money;
-use crate::billing::network_rules::{HISTORY, Try};
+use crate::billing::network_rules::{HISTORY, Try, binds_first_from};
 
 /// A new attempt with its frozen request, written before the first byte leaves.
 #[derive(Clone, Debug, Serialize)]
@@ -212,6 +214,11 @@ batch! {
      AND (attempt.finished_at IS NULL OR (attempt.state IN ('processing', 'void') AND r.state = 'declined'))"
 }
 
+batch! {
+    WORN = "SELECT r.card FROM", (card TEXT, since BIGINT, times BIGINT),
+    "WHERE (SELECT COUNT(*) FROM network_budget b WHERE b.card_fingerprint = r.card AND b.tried_at > r.since) >= r.times"
+}
+
 pub(super) const INSERT_ATTEMPTS: super::sql::Sql = INSERT;
 pub(super) const UPDATE_ATTEMPTS: super::sql::Sql = UPDATE;
 
@@ -302,6 +309,29 @@ impl Store {
             Some(Try { at: super::rows::instant(tried_at)?, same_amount, brand })
         };
         Ok(rows.into_iter().filter_map(read).collect())
+    }
+
+    /// Those of these cards that were declined so often, within the networks' longest window, that even a first try may have to
+    /// wait.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Database`].
+    pub async fn worn_cards(
+        &self,
+        fingerprints: impl Iterator<Item = &str>,
+        now: Timestamp,
+    ) -> Result<HashSet<String>> {
+        #[derive(Serialize)]
+        struct Card<'a> {
+            card: &'a str,
+            since: i64,
+            times: usize,
+        }
+        let since = now.checked_sub(HISTORY).unwrap_or(Timestamp::MIN).as_second();
+        let cards = fingerprints.map(|card| Card { card, since, times: binds_first_from() });
+        let (sql, rows) = (self.text(WORN), json(&cards.collect::<Vec<_>>()));
+        let worn: Vec<String> = on_db!(self, db => sqlx::query_scalar(sql).bind(&rows).fetch_all(db).await?);
+        Ok(worn.into_iter().collect())
     }
 
     /// As [`Store::network_history`], and what other charges have sent to the card and has no answer yet: the bank may have

@@ -100,6 +100,15 @@ pub(super) struct ChargeRow {
     subscription_state: Option<String>,
 }
 
+impl Claimed {
+    /// The card of the next request, by its fingerprint: that of the attempt that was written down, or the customer's.
+    #[must_use]
+    pub fn fingerprint(&self) -> Option<&str> {
+        let written = self.prepared.as_ref().and_then(|one| one.fingerprint.as_deref());
+        written.or(self.card_fingerprint.as_deref())
+    }
+}
+
 impl ChargeRow {
     pub(super) fn read(self) -> Result<Claimed> {
         let id = self.id.clone();

@@ -122,6 +122,7 @@ pub(super) fn not_yet(
         (State::PastDue { next: next @ Next { action: Action::Collect | Action::GiveUp, .. } }, Some(at)) => {
             next.at = at;
         }
+        (State::Due { at: due_at }, Some(at)) => *due_at = at,
         (State::Collecting { attempt: Attempt { phase: Phase::Prepared { not_before }, .. } }, Some(at)) => {
             *not_before = at;
         }

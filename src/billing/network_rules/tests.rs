@@ -42,8 +42,24 @@ fn the_ceilings_are_one_a_day_three_a_week_eight_a_month() {
 }
 
 #[test]
+fn a_first_try_waits_only_for_a_card_that_a_network_would_fine() {
+    let tries = |count: i64, apart: i64, brand: Option<&str>| -> Vec<Try> {
+        let one = |nth| Try { brand: brand.map(Into::into), ..tried(at(FROM + nth * apart)) };
+        (0..count).map(one).collect()
+    };
+    let first = |history: &[Try], now| within_ceilings_of_first(history, at(now)).as_second();
+    let (now, tenth) = (FROM + 20, FROM + 40 * DAYS);
+    assert_eq!(first(&tries(9, 1, None), now), now, "each is another charge");
+    assert_eq!(first(&tries(10, 1, None), now), FROM + DAYS);
+    assert_eq!(first(&tries(14, 2 * DAYS, None), tenth), tenth);
+    assert_eq!(first(&tries(15, 2 * DAYS, None), FROM + 29 * DAYS), FROM + 30 * DAYS);
+    assert_eq!(first(&tries(4, 1, Some("amex")), now), now, "a number of ours is for retries");
+    assert_eq!(binds_first_from(), 10);
+}
+
+#[test]
 fn every_ceiling_can_be_read_and_none_looks_further_back_than_the_history() {
-    assert_eq!(CEILINGS.len(), 12);
+    assert_eq!(CEILINGS.len(), 14);
     assert_eq!(CEILINGS.iter().map(|one| one.window).max(), Some(HISTORY), "what is older is not loaded");
     assert!(CEILINGS.iter().all(|one| one.tries > 0 && one.from < one.until));
 }
