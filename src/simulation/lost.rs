@@ -39,6 +39,10 @@ impl Sim {
 
     /// Writes the database to a new file: its number.
     async fn copy_file(&mut self) -> Option<usize> {
+        // What was committed since the last step stands in the copy too.
+        let mut touched = stage::with(|stage| std::mem::take(&mut stage.touched));
+        self.main.learn(&mut touched);
+        stage::with(|stage| stage.touched = touched);
         let number = self.files.len();
         self.main.store.copy_to(&self.file(number)).await.ok()?;
         self.files.push(self.main.mirror.clone());

@@ -7,6 +7,8 @@ use crate::store::journal::StoredRequest;
 
 /// Limit: a payment that is processing is asked after within this time.
 const POLLED_SECS: i64 = 7 * 3600;
+/// What Stripe carries out so long after the request left, who sent it hears of later.
+const LATE_SECS: i64 = 600;
 /// Limit: clocks differ by less.
 const SKEW_MS: i64 = 120_000;
 
@@ -256,7 +258,8 @@ impl Truth {
     /// Whether a decline came later than its try.
     #[must_use]
     pub fn was_slow(&self, declined: &ChargeRow) -> bool {
-        self.failed_at.get(&declined.id).is_some_and(|at| *at > declined.created)
+        let is_late = declined.created > declined.left_at + LATE_SECS;
+        is_late || self.failed_at.get(&declined.id).is_some_and(|at| *at > declined.created)
     }
 
     /// Whether we could know of a decline at an instant. A bank that was slow is asked for its answer every six hours.
