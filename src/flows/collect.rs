@@ -655,6 +655,11 @@ pub(super) async fn resend(
         report.count("halted");
         return Ok(None);
     }
+    // If it never arrived, a copy of the database may have made another attempt since.
+    if !matches!(witness::look(ctx).await?, View::Agrees) {
+        report.count("not_looked_up");
+        return Ok(None);
+    }
     let now = ctx.now();
     let Some(mut request) = claimed.prepared.clone() else { return Ok(None) };
     if mutant!(KeyHoldsTheTime) {

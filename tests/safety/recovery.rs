@@ -454,6 +454,27 @@ async fn of_two_copies_one_stops_and_no_charge_is_collected_by_both() {
 }
 
 #[tokio::test]
+async fn of_two_copies_the_one_that_is_behind_does_not_repeat_what_nobody_answered() {
+    let scene = Scene::new(&["pm_card_visa"]).await;
+    let ctx = &scene.world.ctx;
+    let rule = Rule::once("POST", "/v1/payment_intents", Effect::parse("no-answer not-executed").unwrap());
+    scene.world.sandbox.add_fault(Rule { times: None, ..rule });
+    drain(ctx).await;
+    assert_eq!(states(ctx).await, ["collecting"]);
+    scene.world.sandbox.clear_faults();
+    scene.back_up();
+    let copy = scene.on_backup().await;
+    scene.world.clock.advance(Duration::from_secs(2 * 3600));
+    one_off(&copy).await;
+    copy.run_once(Job::Collect, 100).await.unwrap();
+    let posts = scene.requests("/v1/payment_intents");
+    let report = ctx.run_once(Job::Reconcile, 100).await.unwrap();
+    assert_eq!(report.outcome("not_looked_up"), 1, "{report:?}");
+    assert_eq!(scene.requests("/v1/payment_intents"), posts);
+    assert!(ctx.store.halted().await.unwrap().is_some());
+}
+
+#[tokio::test]
 async fn an_empty_database_does_not_charge_what_a_lost_one_may_have_charged() {
     let lost = Scene::new(&["pm_card_visa"]).await;
     lost.days(1).await;

@@ -225,11 +225,13 @@ pub(super) fn adopt(
     let at_once = Next { at: now, action: Action::Collect };
     let next = match &charge.state {
         State::Due { .. } | State::Collecting { attempt: Attempt { phase: Phase::Prepared { .. }, .. } } => {
-            at_once
+            Some(at_once)
         }
-        State::PastDue { next } => *next,
+        State::PastDue { next } => Some(*next),
         // Another database has begun to collect it.
-        State::Missed if is_pending => at_once,
+        State::Missed | State::NeedsReview { attempt: None, end: None, .. } if is_pending => Some(at_once),
+        // A person goes on deciding.
+        State::NeedsReview { attempt: None, .. } => None,
         other => return Err(Refused::OutOfPlace(other.as_str())),
     };
     if found.kind == CollectorKind::PaymentIntent {
@@ -238,6 +240,7 @@ pub(super) fn adopt(
     }
     charge.generation = charge.generation.max(found.generation);
     charge.collector = Some(Collector { generation: charge.generation, ..found.clone() });
+    let Some(next) = next else { return Ok(()) };
     charge.state = match found.kind {
         CollectorKind::PaymentIntent => planned(charge, next),
         CollectorKind::CheckoutSession => State::LinkOpen { until: now, then: next },
