@@ -1,5 +1,7 @@
 //! `recurd recover`: after a backup was restored.
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
 use serde::Serialize;
 
@@ -74,8 +76,12 @@ fn bar(global: &Global) -> indicatif::ProgressBar {
 
 fn print(plan: &Plan) {
     say!("Stripe knows more than this database since {}.\n", show::instant(plan.since));
-    let rows = plan.charges.iter().map(|(id, state)| [id.to_string(), state.clone()]);
-    say!("{}", show::table(["charge that Stripe is asked about", "here"], rows));
+    let mut states = BTreeMap::<&str, u64>::new();
+    for state in plan.charges.values() {
+        *states.entry(state).or_default() += 1;
+    }
+    let rows = states.iter().map(|(state, count)| [(*state).to_owned(), count.to_string()]);
+    say!("{}", show::table(["here", "charges that Stripe is asked about (--json lists them)"], rows));
     let row = |what: &str, count: String| [what.to_owned(), count];
     let due: Vec<String> = plan.due_minor.iter().map(|(code, minor)| format!("{minor} {code}")).collect();
     let rows = [
