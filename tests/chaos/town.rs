@@ -62,11 +62,13 @@ pub(crate) fn stop(replicas: Vec<Served>) {
     }
 }
 
-/// Gives each `every`-th customer of a list a card without funds.
+/// Gives each `every`-th customer of a list a card without funds. They all have one number, so that few may owe the same amount:
+/// the card networks' ceilings would hold the others back.
 pub(crate) fn some_without_funds(customers: &str, every: usize) -> String {
     let line = |(index, line): (usize, &str)| match index % every {
         0 if index > 0 => {
-            line.replace("pm_card_visa_cli", "pm_card_visa_chargeDeclinedInsufficientFunds_cli") + "\n"
+            let card = line.replace("pm_card_visa_cli", "pm_card_visa_chargeDeclinedInsufficientFunds_cli");
+            card.replace(",basic,1,", &format!(",basic,{},", 1 + index / every % 200)) + "\n"
         }
         _ => format!("{line}\n"),
     };
