@@ -647,11 +647,12 @@ fn count(outcome: &Outcome, report: &mut Report) {
     }
 }
 
-/// The attempt as it is resent: marked first, like a first sending.
+/// The attempt as it is resent: marked first, like a first sending, as of the instant at which its key was young enough.
 pub(super) async fn resend(
     ctx: &Ctx,
     claimed: &Claimed,
     report: &mut Report,
+    now: Timestamp,
 ) -> Result<Option<(Claimed, Result<Answer<PaymentIntent>, Error>)>> {
     if ctx.brake.halted().await?.is_some() {
         report.count("halted");
@@ -662,7 +663,6 @@ pub(super) async fn resend(
         report.count("not_looked_up");
         return Ok(None);
     }
-    let now = ctx.now();
     let Some(mut request) = claimed.prepared.clone() else { return Ok(None) };
     if mutant!(KeyHoldsTheTime) {
         request.key.push_str(&format!(":{}", now.as_second()));

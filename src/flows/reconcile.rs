@@ -82,8 +82,9 @@ async fn unknown(
     sent: Sent,
     report: &mut Report,
 ) -> Result<()> {
-    if inquiry(&sent, ctx.now()) == Inquiry::Resend && may_try(ctx, claimed).await? {
-        let Some((claimed, result)) = resend(ctx, claimed, report).await? else { return Ok(()) };
+    let now = ctx.now();
+    if inquiry(&sent, now) == Inquiry::Resend && may_try(ctx, claimed).await? {
+        let Some((claimed, result)) = resend(ctx, claimed, report, now).await? else { return Ok(()) };
         failpoint!("P9..P10 again");
         let now = ctx.now();
         let answered = read(&claimed, ctx.instance, result, now);
