@@ -21,6 +21,7 @@ pub mod clock;
 pub mod config;
 pub mod mail;
 mod nearest;
+pub mod process;
 pub mod store;
 pub mod stripe;
 pub mod template;

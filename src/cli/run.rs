@@ -5,9 +5,11 @@ use std::io::IsTerminal;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::Result;
 use clap::Args;
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use super::{Exit, Global, jobs, setup, show};
@@ -15,6 +17,10 @@ use crate::billing::charge::Work;
 use crate::daemon::StopSignals;
 use crate::demo::shown;
 use crate::flows::{Ctx, Job, Report};
+use crate::store::UnderWay;
+
+/// How often a run that waits looks whether there is work again.
+const POLL: Duration = Duration::from_millis(500);
 
 /// Arguments of `recurd run`.
 #[derive(Debug, Args)]
@@ -25,6 +31,9 @@ pub struct RunArgs {
     /// Say what would be done, and do nothing.
     #[arg(long)]
     dry_run: bool,
+    /// How long to stay for answers that nobody heard and for what another process holds, such as 0s or 10m.
+    #[arg(long, value_name = "TIME", default_value = "90s")]
+    wait: SignedDuration,
 }
 
 #[derive(Default, Serialize)]
@@ -32,6 +41,8 @@ struct Answer {
     jobs: BTreeMap<&'static str, Report>,
     collected_minor: BTreeMap<String, i64>,
     seconds: f64,
+    /// What is left, because nobody can take it up now.
+    under_way: UnderWay,
     /// A signal ended the run before everything was done.
     interrupted: bool,
 }
@@ -47,7 +58,7 @@ pub(super) async fn run(global: &Global, args: &RunArgs) -> Result<Exit> {
     let stop = Arc::new(AtomicBool::new(false));
     let jobs = jobs(&args.jobs);
     let finished = {
-        let mut work = pin!(work(&ctx, &jobs, !global.json, &stop, &mut answer));
+        let mut work = pin!(stay(&ctx, &jobs, args.wait, !global.json, &stop, &mut answer));
         tokio::select! {
             done = &mut work => Some(done),
             () = signals.next() => {
@@ -70,20 +81,80 @@ pub(super) async fn run(global: &Global, args: &RunArgs) -> Result<Exit> {
     Ok(if person { Exit::Person } else { Exit::Done })
 }
 
-/// Goes through the jobs, until nothing is left or `stop` is set.
-async fn work(ctx: &Ctx, jobs: &[Job], bar: bool, stop: &Arc<AtomicBool>, answer: &mut Answer) -> Result<()> {
+/// Goes through the jobs, and again when what could not be finished may be taken up, or another process is done: who
+/// leaves that to the next run leaves it for a day, perhaps.
+async fn stay(
+    ctx: &Ctx,
+    jobs: &[Job],
+    wait: SignedDuration,
+    bar: bool,
+    stop: &Arc<AtomicBool>,
+    answer: &mut Answer,
+) -> Result<()> {
+    let no_later_than = ctx.now().saturating_add(wait)?;
+    let mut taken = u64::MAX;
+    loop {
+        let before = std::mem::replace(&mut taken, work(ctx, jobs, bar, stop, answer).await?);
+        answer.under_way = ctx.store.under_way(ctx.now()).await?;
+        let halted = answer.jobs.values().any(|report| report.stopped.is_some());
+        let is_stuck = taken == 0 && before != u64::MAX;
+        if halted || is_stuck || !jobs.contains(&Job::Reconcile) {
+            return Ok(());
+        }
+        if !something_wakes(ctx, answer.under_way, no_later_than, bar, stop).await? {
+            return Ok(());
+        }
+    }
+}
+
+/// Waits until there is work again. `false`: there will not be any until then, or `stop` is set.
+async fn something_wakes(
+    ctx: &Ctx,
+    before: UnderWay,
+    no_later_than: Timestamp,
+    bar: bool,
+    stop: &Arc<AtomicBool>,
+) -> Result<bool> {
+    let spinner = show::spinner(!bar, "waiting for what could not be finished");
+    let mut now = before;
+    let woke = loop {
+        let next = [now.taken_up_at(), now.held_until()].into_iter().flatten().min();
+        let others_are_done = before.held > 0 && now.held == 0;
+        if others_are_done || next.is_some_and(|at| at <= ctx.now()) {
+            break true;
+        }
+        if stop.load(Ordering::SeqCst) || next.is_none_or(|at| at > no_later_than) {
+            break false;
+        }
+        ctx.clock.sleep(POLL).await;
+        now = ctx.store.under_way(ctx.now()).await?;
+    };
+    spinner.finish_and_clear();
+    Ok(woke)
+}
+
+/// Goes through the jobs once, until nothing is left or `stop` is set. How much was taken up.
+async fn work(
+    ctx: &Ctx,
+    jobs: &[Job],
+    bar: bool,
+    stop: &Arc<AtomicBool>,
+    answer: &mut Answer,
+) -> Result<u64> {
+    let mut taken = 0;
     for job in jobs {
         let report = drain(ctx, *job, bar, stop).await?;
         for (currency, minor) in &report.collected_minor {
             *answer.collected_minor.entry((*currency).to_owned()).or_default() += minor;
         }
+        taken += report.taken;
         // Also after a halt: the mails that are left tell the operator of it.
-        answer.jobs.insert(job.as_str(), report);
+        answer.jobs.entry(job.as_str()).or_default().merge(report);
         if stop.load(Ordering::SeqCst) {
             break;
         }
     }
-    Ok(())
+    Ok(taken)
 }
 
 /// Runs one job until nothing is left or `stop` is set, and records the run.
@@ -139,6 +210,21 @@ fn print(answer: &Answer) {
         if sums.is_empty() { "nothing".to_owned() } else { sums },
         answer.seconds
     );
+    let left = &answer.under_way;
+    if let Some(until) = left.held_until {
+        say!(
+            "{} charges are held by another process until {} at the latest: run again then",
+            left.held,
+            show::instant(until)
+        );
+    }
+    if let Some(at) = left.taken_up_at {
+        say!(
+            "{} attempts could not be finished yet: run again from {} on",
+            left.unfinished,
+            show::instant(at)
+        );
+    }
     if answer.interrupted {
         say!("stopped by a signal: the next run goes on from here");
     }

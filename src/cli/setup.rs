@@ -56,8 +56,22 @@ pub(super) async fn ctx(global: &Global) -> Result<Ctx> {
     let stripe = stripe(&config, &clock)?;
     let store = store(&config).await?;
     bind(&store, &stripe, &config, &clock).await?;
+    end_leases_of_the_dead(&store, &clock).await?;
     let ctx = offline(config, clock, store, stripe).await?;
     Ok(ctx)
+}
+
+/// What a process held that died on this machine need not wait until its leases run out.
+async fn end_leases_of_the_dead(store: &Store, clock: &Clock) -> Result<()> {
+    let owners = store.lease_owners().await?;
+    for dead in owners.iter().filter(|owner| crate::process::is_dead(owner)) {
+        let ended = store.end_leases(dead, clock.now()).await?;
+        tracing::info!(
+            worker = dead,
+            "A worker died and held {ended} charges and mails: others may take them now"
+        );
+    }
+    Ok(())
 }
 
 /// How mail leaves.

@@ -12,7 +12,7 @@ use crate::billing::money::Money;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::mail::Mailer;
-use crate::store::{Attention, Run, Store, Totals, without_password};
+use crate::store::{Attention, Run, Store, Totals, UnderWay, without_password};
 use crate::template::Templates;
 
 /// Limit: our clock may differ from Stripe's by this much; more, and signatures and key ages cannot be trusted.
@@ -25,6 +25,7 @@ struct Status {
     totals: Vec<Totals>,
     attention: Attention,
     awake: i64,
+    under_way: UnderWay,
     overdue_secs: i64,
     outbox_pending: i64,
     halted_why: Option<String>,
@@ -40,6 +41,7 @@ pub(super) async fn status(global: &Global) -> Result<Exit> {
         totals: store.totals().await?,
         attention: store.attention().await?,
         awake: store.count_awake(Work::Collect, now).await?,
+        under_way: store.under_way(now).await?,
         overdue_secs: oldest.map_or(0, |at| now.as_second() - at.as_second()),
         outbox_pending: store.outbox_backlog().await?.0,
         halted_why: store.instance(now).await?.halted_why,
@@ -78,6 +80,9 @@ fn print(status: &Status) {
         status.attention.unknown,
         status.attention.needs_review
     );
+    if let Some(until) = status.under_way.held_until {
+        say!("held by workers {}, until {} at the latest", status.under_way.held, show::instant(until));
+    }
     if let Some(why) = &status.halted_why {
         say!("HALTED: {why}");
     }

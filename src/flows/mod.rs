@@ -50,6 +50,7 @@ use crate::billing::plan::Terms;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::mail::Mailer;
+use crate::process::worker_name;
 use crate::store::{Claimed, OutboxInsert, Store, StoreError};
 use crate::stripe::Client;
 use crate::template::Templates;
@@ -118,10 +119,6 @@ pub enum FlowError {
 /// Shorthand.
 pub type Result<T, E = FlowError> = std::result::Result<T, E>;
 
-fn worker_name() -> Arc<str> {
-    format!("worker-{}", crate::chance::uuid().simple()).into()
-}
-
 impl Ctx {
     /// Puts the parts together.
     #[must_use]
@@ -150,7 +147,7 @@ impl Ctx {
             config,
             instance,
             head: Arc::new(head),
-            worker: worker_name(),
+            worker: worker_name().into(),
             plans: Arc::default(),
             ladders: Arc::default(),
         }
@@ -237,7 +234,7 @@ impl Ctx {
         let stop = Arc::new(AtomicBool::new(false));
         let (mut running, run) = (JoinSet::new(), Arc::<rails::Run>::default());
         for _ in 0..workers {
-            let ctx = Self { worker: worker_name(), run: run.clone(), ..self.clone() };
+            let ctx = Self { worker: worker_name().into(), run: run.clone(), ..self.clone() };
             let (stop, go_on) = (stop.clone(), go_on.clone());
             running.spawn(async move {
                 let mut all = Report::default();

@@ -11,6 +11,7 @@ mod instance;
 #[cfg(feature = "simulation")]
 pub mod journal;
 mod ladders;
+mod leases;
 mod links;
 mod migrate;
 mod mount;
@@ -44,6 +45,7 @@ pub use enrolments::{Enrolment, NewEnrolment};
 pub use events::{NewEvent, StoredEvent};
 pub use history::{CaseRow, TryRow};
 pub use instance::{AuditEntry, Instance, Run};
+pub use leases::UnderWay;
 pub use links::LinkTarget;
 pub use notices::Notice;
 pub use outbox::{OutboxInsert, OutboxItem, OutboxKind, OutboxResult};

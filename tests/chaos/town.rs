@@ -125,8 +125,9 @@ impl Shop {
                 return;
             }
         }
-        let left = self.database.texts("SELECT id || ' ' || state FROM charge WHERE state <> 'paid'");
-        panic!("still open after {RUNS_MAX} runs: {left:?}");
+        let left = self.database.texts("SELECT id FROM charge WHERE state <> 'paid'");
+        let stories = left.iter().map(|id| self.recurd(&["explain", id]).out);
+        panic!("still open after {RUNS_MAX} runs:\n{}", stories.collect::<Vec<_>>().join("\n"));
     }
 }
 

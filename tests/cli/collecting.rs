@@ -101,22 +101,56 @@ fn killed_runs_collect_each_charge_once_on_postgres() {
     }
 }
 
-#[test]
-fn while_a_dead_workers_lease_lasts_nobody_else_takes_its_charges() {
-    const COUNT: usize = 40;
-    let sandbox = Sandbox::start();
-    let shop = Shop::new(&sandbox).set("STRIPE__ENDPOINT_PER_SEC", "20");
-    shop.import(&sandbox, &customers(COUNT, "pm_card_visa"));
+/// Some forty charges, of which a killed run has paid some, was sending others, and held the rest.
+fn after_a_kill(sandbox: &Sandbox) -> Shop {
+    let shop = Shop::new(sandbox).set("STRIPE__ENDPOINT_PER_SEC", "20");
+    shop.import(sandbox, &customers(FORTY, "pm_card_visa"));
     let run = shop.start(&["run"]);
     until("something is paid", || !sandbox.paid().is_empty());
     run.signal("KILL");
     run.end();
+    shop
+}
+
+const FORTY: usize = 40;
+
+#[test]
+fn what_a_killed_run_held_is_taken_up_by_the_next_at_once() {
+    let sandbox = Sandbox::start();
+    let shop = after_a_kill(&sandbox);
+    let next = shop.done(&["run", "--wait", "0s", "--json"]).json();
+    assert_eq!(next["under_way"]["held"], 0, "{next}");
+    let unfinished = next["under_way"]["unfinished"].as_u64().unwrap();
+    let unpaid = shop.done(&["charges", "list", "--state", "collecting", "--json"]).json();
+    assert_eq!(
+        unpaid.as_array().unwrap().len() as u64,
+        unfinished,
+        "all but what may have been sent is paid: {next}"
+    );
+    shop.let_pass(57);
+    let last = shop.done(&["run", "--json"]).json();
+    assert_eq!(last["under_way"]["unfinished"], 0, "it stays the seconds until it may ask: {last}");
+    sandbox.assert_each_paid_once(FORTY);
+}
+
+#[test]
+fn while_the_lease_of_another_machine_lasts_nobody_else_takes_its_charges() {
+    let sandbox = Sandbox::start();
+    let shop = after_a_kill(&sandbox);
+    shop.database
+        .execute("UPDATE charge SET lease_owner = 'worker-1@elsewhere:1:1' WHERE lease_owner IS NOT NULL");
     let paid = sandbox.paid();
-    assert_eq!(collected(&shop.done(&["run", "--json"])), 0, "the lease still lasts");
+    let second = shop.done(&["run", "--json"]);
+    assert_eq!(collected(&second), 0, "the lease still lasts: {second}");
+    let booked = shop.done(&["charges", "list", "--state", "paid", "--json"]).json();
+    let open = FORTY - booked.as_array().unwrap().len();
+    assert_eq!(second.json()["under_way"]["held"], open, "{second}");
+    let said = shop.done(&["run"]);
+    assert!(said.out.contains("are held by another process until"), "{said}");
     assert_eq!(sandbox.paid(), paid);
     shop.let_leases_run_out();
     shop.done(&["run"]);
-    sandbox.assert_each_paid_once(COUNT);
+    sandbox.assert_each_paid_once(FORTY);
 }
 
 #[test]

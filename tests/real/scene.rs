@@ -133,7 +133,7 @@ impl Shop {
             format!("UPDATE charge SET wake_at = wake_at - {secs} WHERE wake_at IS NOT NULL"),
             format!("UPDATE outbox SET wake_at = wake_at - {secs} WHERE wake_at IS NOT NULL"),
             format!(
-                "UPDATE attempt SET first_sent_at = first_sent_at - {secs}, last_sent_at = last_sent_at - {secs} \
+                "UPDATE attempt SET not_before = not_before - {secs}, first_sent_at = first_sent_at - {secs}, last_sent_at = last_sent_at - {secs} \
                  WHERE finished_at IS NULL"
             ),
         ] {

@@ -80,6 +80,35 @@ on_both! {
         assert_eq!(late.lost, [charge_id(0)], "the dead worker comes back and has lost its lease");
     }
 
+    async fn the_leases_of_the_dead_end_and_those_of_others_last(db: Db) {
+        add_customers(&db.store, 0..4).await;
+        add_charges(&db.store, (0..4).map(|number| due_charge(number, number, i64::from(number)))).await;
+        assert_eq!(db.store.under_way(at(50)).await.unwrap(), recurd::store::UnderWay::default());
+        let dead = collect(&db.store, "dead", 50, 2).await;
+        assert_eq!(numbers(&collect(&db.store, "alive", 60, 1).await), [2]);
+        let under_way = db.store.under_way(at(61)).await.unwrap();
+        assert_eq!((under_way.held, under_way.held_until), (3, Some(60 + HOUR)));
+        let mut owners = db.store.lease_owners().await.unwrap();
+        owners.sort();
+        assert_eq!(owners, ["alive", "dead"]);
+        assert_eq!(db.store.end_leases("dead", at(70)).await.unwrap(), 2);
+        assert_eq!(db.store.end_leases("dead", at(70)).await.unwrap(), 0, "they have ended");
+        assert_eq!(db.store.under_way(at(70)).await.unwrap().held, 1);
+        assert_eq!(numbers(&collect(&db.store, "me", 70, 10).await), [0, 1, 3]);
+        let late = db.store.settle(&[paid(&dead[0], 71)], at(71)).await.unwrap();
+        assert_eq!(late.lost, [charge_id(0)], "who was called dead by mistake has lost its lease");
+    }
+
+    async fn what_got_no_answer_is_unfinished_until_it_is_asked_about(db: Db) {
+        add_customers(&db.store, 0..1).await;
+        add_charges(&db.store, [due_charge(0, 0, 0)]).await;
+        let sent = settle_sent(&db.store, 0).await;
+        let (_, wakes) = sent.charge.wake().unwrap();
+        let under_way = db.store.under_way(at(0)).await.unwrap();
+        assert_eq!((under_way.held, under_way.unfinished), (0, 1));
+        assert_eq!(under_way.taken_up_at, Some(wakes.as_second()));
+    }
+
     async fn the_longest_waiting_are_claimed_first_and_no_more_than_the_limit(db: Db) {
         add_customers(&db.store, 0..10).await;
         add_charges(&db.store, (0..10).map(|number| due_charge(number, number, i64::from(100 - number)))).await;
