@@ -118,7 +118,7 @@ pub fn check_schedules(config: &Config) -> Result<(), ConfigError> {
 /// When the job could not go on.
 async fn drain(ctx: &Ctx, job: Job, stopping: &watch::Receiver<bool>) -> Result<()> {
     let started = std::time::Instant::now();
-    ctx.store.heartbeat(ctx.now()).await?;
+    ctx.heartbeat().await?;
     let stop = stopping.clone();
     let rounds = Arc::new(AtomicUsize::new(0));
     let begun = ctx.now();

@@ -160,7 +160,7 @@ async fn work(
 /// Runs one job until nothing is left or `stop` is set, and records the run.
 async fn drain(ctx: &Ctx, job: Job, bar: bool, stop: &Arc<AtomicBool>) -> Result<Report> {
     let id = ctx.store.begin_run(job.as_str(), ctx.now()).await?;
-    ctx.store.heartbeat(ctx.now()).await?;
+    ctx.heartbeat().await?;
     let bar = progress(ctx, job, bar).await?;
     let (shown, stop) = (bar.clone(), stop.clone());
     let (all, failed) = ctx

@@ -464,7 +464,7 @@ async fn adopt(ctx: &Ctx, claimed: &Claimed, event: &Event, report: &mut Report)
         let request = request(ctx, claimed, charge, Operation::Create, charge.attempts, payment_method);
         settlement.new_attempt = Some(NewAttempt::found(charge, &request, *is_pending, now));
     }
-    commit(ctx, &[settlement], report, now).await
+    commit(ctx, &[settlement], report, now).await.map(|_| ())
 }
 
 /// What Stripe has of this charge that the database does not know.
@@ -609,7 +609,7 @@ async fn settle_answers(
         let answered = read(&one.claimed, ctx.instance, result, now);
         settlements.extend(settle_answer(ctx, &one.claimed, one.number, answered, report, now).await?);
     }
-    commit(ctx, &settlements, report, now).await
+    commit(ctx, &settlements, report, now).await.map(|_| ())
 }
 
 /// The settlement of one answered attempt; shared with reconcile.
@@ -661,6 +661,11 @@ pub(super) async fn resend(
     // If it never arrived, a copy of the database may have made another attempt since.
     if !matches!(witness::look(ctx).await?, View::Agrees) {
         report.count("not_looked_up");
+        return Ok(None);
+    }
+    // How old the key is says this machine's clock; Stripe has just said what time it is.
+    if let Some(why) = rails::wrong_clock(ctx).await {
+        report.stopped = Some(why);
         return Ok(None);
     }
     let Some(mut request) = claimed.prepared.clone() else { return Ok(None) };

@@ -153,6 +153,12 @@ pub async fn command(
     }
     let mut report = Report::default();
     if !settle_one(ctx, &claimed, &event, Trace::default(), &mut report).await? {
+        let now_is = ctx.store.find_charge(id).await?;
+        if now_is.is_some_and(|now_is| now_is.charge.state != claimed.charge.state) {
+            return Err(FlowError::Refused(format!(
+                "charge {id} was changed by somebody else this moment: look at it again"
+            )));
+        }
         let state = claimed.charge.state.as_str();
         return Err(FlowError::Refused(format!("charge {id} is {state}: {what} changes nothing")));
     }

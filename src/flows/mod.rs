@@ -159,6 +159,17 @@ impl Ctx {
         Timestamp::from_second(self.clock.now_secs()).unwrap_or(Timestamp::MAX)
     }
 
+    /// Says that something runs, unless this machine's clock is wrong: what it shows is compared with this later.
+    ///
+    /// # Errors
+    /// [`FlowError::Store`].
+    pub async fn heartbeat(&self) -> Result<()> {
+        if rails::wrong_clock(self).await.is_none() {
+            self.store.heartbeat(self.now()).await?;
+        }
+        Ok(())
+    }
+
     /// Until when a lease taken now lasts.
     fn lease_until(&self) -> Timestamp {
         let lease = if mutant!(LeaseForEver) {
@@ -289,6 +300,12 @@ impl Ctx {
 
     /// One round of a run.
     async fn round(&self, job: Job, limit: usize) -> Result<Report> {
+        if matches!(job, Job::Materialize | Job::Reconcile | Job::Dun)
+            && let Some(why) = rails::wrong_clock(self).await
+        {
+            self.tell_stopped(&why).await?;
+            return Ok(Report { stopped: Some(why), ..Report::default() });
+        }
         match job {
             Job::Materialize => materialize::run_once(self, limit).await,
             Job::Collect => {

@@ -34,14 +34,10 @@ pub(super) struct Run {
 
 /// Why nothing may be charged now, if so: a wrong clock, or a day that is not like any before it.
 pub(super) async fn may_begin(ctx: &Ctx) -> Result<Option<String>> {
+    if let Some(why) = wrong_clock(ctx).await {
+        return Ok(Some(why));
+    }
     let now = ctx.now();
-    if is_skewed(ctx).is_some() {
-        // Perhaps it was set meanwhile: only a fresh answer counts.
-        let _ = ctx.stripe.retrieve_account().await;
-    }
-    if let Some(skew) = is_skewed(ctx) {
-        return Ok(Some(format!("this machine's clock is {skew} s off Stripe's: set it, then run again")));
-    }
     let instance = ctx.store.instance(now).await?;
     ctx.witness.learn(&instance);
     let behind = instance.heartbeat_at.as_second() - now.as_second();
@@ -63,6 +59,17 @@ pub(super) async fn may_begin(ctx: &Ctx) -> Result<Option<String>> {
     let Some(why) = due.surge(&busiest, config.surge, config.surge_from) else { return Ok(None) };
     guard::halt(&ctx.store, guard::SELF, &why, now).await?;
     Ok(Some(why))
+}
+
+/// Why this machine's clock is not to be followed, if so. By a wrong one a key is younger than it is, periods come that
+/// have not, and steps of a ladder are taken before their day.
+pub(super) async fn wrong_clock(ctx: &Ctx) -> Option<String> {
+    if is_skewed(ctx).is_some() {
+        // Perhaps it was set meanwhile, or the machine slept: only a fresh answer counts.
+        let _ = ctx.stripe.retrieve_account().await;
+    }
+    is_skewed(ctx)
+        .map(|skew| format!("this machine's clock is {skew} s off Stripe's: set it, then run again"))
 }
 
 fn is_skewed(ctx: &Ctx) -> Option<i64> {

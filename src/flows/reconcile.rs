@@ -89,7 +89,7 @@ async fn unknown(
         let now = ctx.now();
         let answered = read(&claimed, ctx.instance, result, now);
         let settlement = settle_answer(ctx, &claimed, attempt.number, answered, report, now).await?;
-        return commit(ctx, settlement.as_slice(), report, now).await;
+        return commit(ctx, settlement.as_slice(), report, now).await.map(|_| ());
     }
     ask(ctx, claimed, attempt, report).await
 }

@@ -242,13 +242,13 @@ fn word(outcome: &Outcome) -> &'static str {
     }
 }
 
-/// Writes a batch and counts what became of each charge.
+/// Writes a batch and counts what became of each charge. How many were not changed by somebody else meanwhile.
 pub(super) async fn commit(
     ctx: &Ctx,
     batch: &[Settlement],
     report: &mut Report,
     now: Timestamp,
-) -> Result<()> {
+) -> Result<usize> {
     let settled = ctx.store.settle(batch, now).await?;
     for one in batch {
         if settled.lost.contains(&one.charge.id) {
@@ -258,7 +258,7 @@ pub(super) async fn commit(
             tell(&one.charge, report);
         }
     }
-    Ok(())
+    Ok(batch.len() - settled.lost.len())
 }
 
 fn tell(charge: &crate::billing::charge::Charge, report: &mut Report) {
@@ -284,7 +284,8 @@ fn tell(charge: &crate::billing::charge::Charge, report: &mut Report) {
     }
 }
 
-/// Decides and writes one event of one charge. Returns whether it changed anything.
+/// Decides and writes one event of one charge. Returns whether it changed anything: not if it does not fit, nor if somebody
+/// else was faster.
 pub(super) async fn settle_one(
     ctx: &Ctx,
     claimed: &Claimed,
@@ -294,10 +295,7 @@ pub(super) async fn settle_one(
 ) -> Result<bool> {
     let now = ctx.now();
     match decide(ctx, claimed, event, trace, now).await? {
-        Ok(settlement) => {
-            commit(ctx, &[settlement], report, now).await?;
-            Ok(true)
-        }
+        Ok(settlement) => Ok(commit(ctx, &[settlement], report, now).await? > 0),
         Err(refused) => {
             tracing::debug!(charge.id = %claimed.charge.id, "Nothing to change for charge {}: {refused}", claimed.charge.id);
             // Not at once again: what does not fit now must not keep a worker going in circles.

@@ -1,9 +1,8 @@
 //! One call to Stripe: wait for a turn, send, read, and send the same bytes again only where that is safe.
 
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -23,8 +22,6 @@ use crate::clock::Clock;
 
 /// Limit: Stripe takes idempotency keys of at most 255 characters.
 const KEY_CHARS_MAX: usize = 255;
-
-const SKEW_UNKNOWN: i64 = i64::MIN;
 
 /// A method and path pattern, such as `POST /v1/payment_intents/{id}/confirm`: the unit Stripe's rate limits and
 /// our metrics count by.
@@ -70,7 +67,16 @@ struct Shared {
     pacer: Pacer,
     retry: RetryPolicy,
     livemode: bool,
-    skew_secs: AtomicI64,
+    latest: Mutex<Option<Skew>>,
+}
+
+/// What an answer said of our clock.
+struct Skew {
+    /// How far it was ahead.
+    secs: i64,
+    /// What it showed then, and the machine's stopwatch.
+    at: Timestamp,
+    stopwatch: Option<Instant>,
 }
 
 impl fmt::Debug for Client {
@@ -99,7 +105,7 @@ impl Client {
             clock: options.clock,
             retry: options.retry,
             livemode,
-            skew_secs: AtomicI64::new(SKEW_UNKNOWN),
+            latest: Mutex::default(),
         };
         Ok(Self { shared: Arc::new(shared), not_after: None, gate: None })
     }
@@ -123,11 +129,18 @@ impl Client {
         self.shared.livemode
     }
 
-    /// How far our clock is ahead of Stripe's, in seconds, by the latest answer. `None` before the first.
+    /// How far our clock is ahead of Stripe's, in seconds, by the latest answer and by how it was set since then. `None`
+    /// before the first. After a sleep of the machine, which its stopwatch does not see, the next answer tells.
     #[must_use]
     pub fn skew_secs(&self) -> Option<i64> {
-        let skew = self.shared.skew_secs.load(Ordering::Relaxed);
-        (skew != SKEW_UNKNOWN).then_some(skew)
+        let latest = self.shared.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        let latest = latest.as_ref()?;
+        let watches = self.shared.clock.stopwatch().zip(latest.stopwatch);
+        let set_since = watches.map_or(0, |(now, then)| {
+            let went_on = self.shared.clock.now().duration_since(latest.at).as_secs();
+            went_on - i64::try_from(now.duration_since(then).as_secs()).unwrap_or(i64::MAX)
+        });
+        Some(latest.secs.saturating_add(set_since))
     }
 
     /// POSTs exactly these bytes under this idempotency key.
@@ -223,7 +236,12 @@ impl Client {
         let took = Duration::try_from(now.duration_since(started)).unwrap_or_default();
         self.observe(endpoint, &sent, took, sends);
         if let Some(date) = sent.as_ref().ok().and_then(Response::date) {
-            self.shared.skew_secs.store(skew_secs(started, now, date), Ordering::Relaxed);
+            let skew = Skew {
+                secs: skew_secs(started, now, date),
+                at: now,
+                stopwatch: self.shared.clock.stopwatch(),
+            };
+            *self.shared.latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(skew);
         }
         sent
     }

@@ -10,11 +10,12 @@ use std::time::Duration;
 
 use recurd::clock::Clock;
 use recurd::config::{Config, Mode};
-use recurd::demo::{World, WorldOptions};
+use recurd::demo::{InProcess, World, WorldOptions};
 use recurd::flows::{Ctx, Job, guard, import, manage, pay_link};
 use recurd::mail::{Mail, Mailer, Memory};
 use recurd::sandbox::{Effect, Rule, SeedCard};
 use recurd::store::{Card, ChargeFilter, Customer};
+use recurd::stripe::{Client, ClientOptions};
 
 const OPERATOR: &str = "ops@example.com";
 
@@ -353,4 +354,66 @@ async fn a_clock_that_went_back_charges_nothing_until_it_is_right() {
     assert!(scene.world.sandbox.books().payment_intents.is_empty());
     scene.hours(1).await;
     assert_eq!(scene.collected(), [1]);
+}
+
+#[tokio::test]
+async fn a_clock_that_is_off_stripes_is_not_followed_until_it_is_right() {
+    let scene = Scene::new(&["pm_card_visa"]).await;
+    let ctx = &scene.world.ctx;
+    drain(ctx).await;
+    // The same installation on a machine whose clock is a year ahead: the next twelve periods have come, it thinks.
+    let clock = Clock::manual(ctx.now() + jiff::SignedDuration::from_hours(365 * 24));
+    let transport = InProcess::new(scene.world.sandbox.clone(), ctx.config.stripe.timeout);
+    let options = ClientOptions::new("sk_test_ahead".into(), clock.clone());
+    let stripe = Client::new(Arc::new(transport), options).unwrap();
+    stripe.retrieve_account().await.unwrap();
+    let ahead = Ctx::new(
+        ctx.store.clone(),
+        stripe,
+        ctx.mailer.clone(),
+        ctx.templates.clone(),
+        clock,
+        ctx.config.clone(),
+        ctx.instance,
+        ctx.head.as_ref().clone(),
+    );
+    ahead.heartbeat().await.unwrap();
+    for job in [Job::Materialize, Job::Collect, Job::Reconcile, Job::Dun] {
+        let report = ahead.run_once(job, 100).await.unwrap();
+        assert!(report.stopped.is_some_and(|why| why.contains("off Stripe's")), "{job:?}");
+        assert_eq!(report.taken, 0, "{job:?}");
+    }
+    assert_eq!(scene.states().await, ["paid"], "no period of next year");
+    assert_eq!(scene.alarms(), 0, "not a halt: other machines go on");
+    scene.hours(24).await;
+    scene.world.clock.advance(Duration::from_secs(30 * 86_400));
+    scene.hours(1).await;
+    assert_eq!(scene.collected(), [1, 1], "what is right goes on, whatever the other clock showed");
+}
+
+#[tokio::test]
+async fn by_a_slow_clock_no_old_key_is_sent_again() {
+    let scene = Scene::new(&["pm_card_visa"]).await;
+    let fault = Effect::parse("no-answer not-executed").unwrap();
+    let ctx = &scene.world.ctx;
+    for _ in 0..8 {
+        scene.world.sandbox.add_fault(Rule::once("POST", "/v1/payment_intents", fault.clone()));
+    }
+    drain(ctx).await;
+    assert_eq!(scene.states().await, ["collecting"]);
+    let sent = scene.world.sandbox.books().requests.len();
+    // A day and a half later, by a clock that was set back to an hour after the request.
+    let clock = Clock::manual(ctx.now() + jiff::SignedDuration::from_hours(1));
+    scene.world.clock.advance(Duration::from_secs(36 * 3600));
+    let transport = InProcess::new(scene.world.sandbox.clone(), ctx.config.stripe.timeout);
+    let mut slow = ctx.clone();
+    slow.stripe =
+        Client::new(Arc::new(transport), ClientOptions::new("sk_test_slow".into(), clock.clone())).unwrap();
+    slow.clock = clock;
+    // Not by the check before the round: this process has heard nothing of Stripe yet.
+    let report = slow.run_once(Job::Reconcile, 100).await.unwrap();
+    assert!(report.stopped.is_some_and(|why| why.contains("off Stripe's")), "{:?}", report.outcomes);
+    let log = scene.world.sandbox.books().requests;
+    let sent_again = log[sent..].iter().any(|one| one.method == "POST" && one.path == "/v1/payment_intents");
+    assert!(!sent_again, "by its clock the key is an hour old");
 }
