@@ -200,14 +200,18 @@ pub(super) fn event_of_session(
             }
         }
         (SessionStatus::Expired, _) => {
-            // Expired while the customer was confirming: only a dead PaymentIntent proves the Session dead.
+            // Expired while the customer was confirming: only a PaymentIntent that nobody can finish proves the Session dead.
             let intent = session.payment_intent.as_ref().and_then(|intent| intent.object());
             match intent.map(|intent| &intent.status) {
                 Some(PaymentIntentStatus::Succeeded) => {
                     Some(Event::Paid(session_receipt(claimed, session, now)?))
                 }
                 Some(PaymentIntentStatus::Processing) => Some(Event::Pending),
-                _ => Some(Event::CollectorDead),
+                None | Some(PaymentIntentStatus::Canceled | PaymentIntentStatus::RequiresPaymentMethod) => {
+                    Some(Event::CollectorDead)
+                }
+                // 3-D Secure may be finished yet: asked again.
+                Some(_) => None,
             }
         }
         _ => None,

@@ -1,13 +1,16 @@
 //! Pay links, and everything that can happen beside them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use recurd::billing::charge::State;
 use recurd::clock::Clock;
+use recurd::demo::InProcess;
 use recurd::flows::manage::{self, ChargeCommand};
-use recurd::flows::{enrol, reconcile};
-use recurd::sandbox::{PageStep, Request};
-use serde_json::json;
+use recurd::flows::{Job, enrol, reconcile};
+use recurd::sandbox::{CardEntry, PageStep, Request};
+use recurd::stripe::{self, Client, ClientOptions, Response, Transport, TransportError};
+use serde_json::{Value, json};
 
 use crate::web::Web;
 use crate::{DUE, Scene};
@@ -88,6 +91,50 @@ async fn a_page_that_nobody_paid_expires_and_the_ladder_goes_on() {
     assert_eq!(scene.books().payment_intents.len(), 2, "a new PaymentIntent: the old one was canceled");
     assert!(scene.world.sandbox.complete_session(&session, "pm_card_visa").is_err());
     scene.agree().await;
+}
+
+/// Stripe as it would be if it expired a page while its customer is busy with 3-D Secure, and canceled the PaymentIntent later.
+struct LateCancel(InProcess);
+
+#[async_trait::async_trait]
+impl Transport for LateCancel {
+    async fn send(&self, request: stripe::Request) -> Result<Response, TransportError> {
+        let is_page = request.path.starts_with("/v1/checkout/sessions/");
+        let mut answer = self.0.send(request).await?;
+        let mut page: Value = serde_json::from_slice(&answer.body).unwrap();
+        if is_page && page["status"] == "expired" && page["payment_intent"].is_object() {
+            page["payment_intent"]["status"] = "requires_action".into();
+            answer.body = serde_json::to_vec(&page).unwrap().into();
+        }
+        Ok(answer)
+    }
+}
+
+#[tokio::test]
+async fn a_page_is_not_over_while_its_payment_may_be_finished() {
+    let (scene, web) = declined().await;
+    let session = web.click(&scene.token()).await.session();
+    let card = CardEntry {
+        card: "pm_card_authenticationRequired".into(),
+        terms_accepted: true,
+        ..CardEntry::default()
+    };
+    assert_eq!(scene.world.sandbox.submit_card(&session, &card).unwrap(), PageStep::Authenticate);
+    scene.no_events();
+    let timeout = scene.world.ctx.config.stripe.timeout;
+    let line = LateCancel(InProcess::new(scene.world.sandbox.clone(), timeout));
+    let mut late = scene.world.ctx.clone();
+    late.stripe =
+        Client::new(Arc::new(line), ClientOptions::new("sk_test_late".into(), late.clock.clone())).unwrap();
+    for _ in 0..4 {
+        scene.world.clock.advance(Duration::from_secs(6 * 3600));
+        scene.world.sandbox.tick();
+        late.run_once(Job::Reconcile, 100).await.unwrap();
+    }
+    assert_eq!(scene.books().sessions[0].status, "expired");
+    assert_eq!(scene.state().await.as_str(), "link_open", "somebody may be busy with it");
+    scene.hours(12).await;
+    assert_eq!(scene.state().await.as_str(), "past_due", "the PaymentIntent is canceled now");
 }
 
 #[tokio::test]
