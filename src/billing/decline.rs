@@ -210,7 +210,8 @@ impl Decline {
 
     /// Other networks number their codes differently; of a card nobody knows the brand of, the strictest reading counts.
     fn visas_code(&self) -> Option<&'static Row> {
-        if self.brand.as_deref().is_some_and(|brand| brand != "visa") {
+        // Stripe's own word for a brand that it does not know.
+        if self.brand.as_deref().is_some_and(|brand| !["visa", "unknown"].contains(&brand)) {
             return None;
         }
         look_up(Kind::Visa, self.network_decline_code.as_deref()?)
@@ -264,6 +265,19 @@ mod tests {
         assert_eq!(decline("do_not_honor", Some("confirm_card_data"), None).class(), Class::FixData);
         assert_eq!(decline("stolen_card", Some("confirm_card_data"), None).class(), Class::Never);
         assert_eq!(decline("insufficient_funds", Some("try_again_later"), Some("24")).class(), Class::Funds);
+    }
+
+    #[test]
+    fn visas_codes_bind_unless_the_card_is_known_to_be_anothers() {
+        let never = |brand: Option<&str>| Decline {
+            brand: brand.map(Into::into),
+            network_decline_code: Some("14".into()),
+            ..decline("generic_decline", None, None)
+        };
+        for brand in [None, Some("visa"), Some("unknown")] {
+            assert_eq!(never(brand).class(), Class::Never, "{brand:?}");
+        }
+        assert_eq!(never(Some("mastercard")).class(), Class::Generic);
     }
 
     #[test]

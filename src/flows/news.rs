@@ -154,5 +154,13 @@ pub(super) async fn customer_gone(ctx: &Ctx, id: &str) -> Result<bool> {
     if ctx.stripe.retrieve_customer(id).await?.value.active().is_some() {
         return Ok(false);
     }
-    Ok(ctx.store.hold_customer(id, Some("the customer was deleted at Stripe")).await? > 0)
+    let held = ctx.store.hold_customer(id, Some("the customer was deleted at Stripe")).await? > 0;
+    if held {
+        let text = format!(
+            "customer {id} was deleted at Stripe, with its cards: it is held, and nothing is charged. Cancel its \
+             subscriptions, or enroll the customer anew"
+        );
+        tell(ctx, id, "deleted-at-stripe", text).await?;
+    }
+    Ok(held)
 }

@@ -28,7 +28,7 @@ const TRIES_MAX: i64 = 12;
 #[derive(Debug, thiserror::Error)]
 pub enum Unacceptable {
     /// Not signed by Stripe with one of our secrets.
-    #[error("the signature does not match")]
+    #[error("{0}")]
     Signature(#[from] SignatureError),
     /// Not an event.
     #[error("{0}")]

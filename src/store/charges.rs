@@ -245,7 +245,7 @@ impl Store {
     /// Crash: a dead owner's lease runs out at `lease_until`, and the charge is awake again.
     ///
     /// # Errors
-    /// [`super::StoreError::Database`]; [`super::StoreError::Damaged`] for a row that does not read back.
+    /// [`super::StoreError::Database`]. A row that does not read back is left out, and logged as an error.
     pub async fn claim_charges(
         &self,
         work: Work,
@@ -270,13 +270,13 @@ impl Store {
                 false => sqlx::query_as::<_, ChargeRow>(read).bind(json(&keys)).fetch_all(tx).await?,
             }
         });
-        rows.into_iter().map(ChargeRow::read).collect()
+        Ok(rows.into_iter().filter_map(ChargeRow::read_or_tell).collect())
     }
 
     /// Takes one charge for a command or a click, unless a worker has it. `None`: it is leased, or does not exist.
     ///
     /// # Errors
-    /// As [`Store::claim_charges`].
+    /// [`super::StoreError::Database`]; [`super::StoreError::Damaged`] for a row that does not read back.
     pub async fn claim_charge(
         &self,
         id: ChargeId,
@@ -326,7 +326,7 @@ impl Store {
     /// Reads one charge.
     ///
     /// # Errors
-    /// As [`Store::claim_charges`].
+    /// As [`Store::claim_charge`].
     pub async fn find_charge(&self, id: ChargeId) -> Result<Option<Claimed>> {
         const READ: &str = select_charges!("WHERE c.id = $1");
         let row = on_db!(self, db => {
@@ -338,7 +338,7 @@ impl Store {
     /// Charges that match a filter, newest due date first.
     ///
     /// # Errors
-    /// As [`Store::claim_charges`].
+    /// As [`Store::claim_charge`].
     pub async fn list_charges(&self, filter: &ChargeFilter) -> Result<Vec<Claimed>> {
         const LIST: &str = select_charges!(
             "WHERE ($1 IS NULL OR c.state = $1) AND ($2 IS NULL OR c.customer_id = $2) \

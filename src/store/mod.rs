@@ -94,9 +94,6 @@ pub enum StoreError {
         /// Newest version this binary knows.
         known: i64,
     },
-    /// The schema is older than this binary, or not there.
-    #[error("the database has no up-to-date schema: run `recurd migrate`")]
-    OlderSchema,
     /// SQLite would not be durable.
     #[error(
         "SQLite does not keep {pragma} = {wanted} on this file ({found}): a power cut could forget a charge that was sent"
@@ -296,8 +293,17 @@ impl Store {
 /// A database URL that may be shown.
 #[must_use]
 pub fn without_password(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    let Some((credentials, host)) = rest.rsplit_once('@') else { return url.to_owned() };
+    // Also as a parameter, which the driver accepts.
+    let hidden =
+        |part: &str| if part.starts_with("password=") { "password=***".to_owned() } else { part.to_owned() };
+    let url = match url.split_once('?') {
+        Some((url, parameters)) => {
+            format!("{url}?{}", parameters.split('&').map(hidden).collect::<Vec<_>>().join("&"))
+        }
+        None => url.to_owned(),
+    };
+    let Some((scheme, rest)) = url.split_once("://") else { return url };
+    let Some((credentials, host)) = rest.rsplit_once('@') else { return url };
     let user = credentials.split(':').next().unwrap_or_default();
     format!("{scheme}://{user}:***@{host}")
 }
@@ -309,6 +315,10 @@ mod tests {
     #[test]
     fn a_shown_url_has_no_password() {
         assert_eq!(without_password("postgres://u:p@ss@h:5432/d"), "postgres://u:***@h:5432/d");
+        assert_eq!(
+            without_password("postgres://h/d?user=u&password=p&sslmode=require"),
+            "postgres://h/d?user=u&password=***&sslmode=require"
+        );
         assert_eq!(without_password("sqlite://recurd.db"), "sqlite://recurd.db");
     }
 }

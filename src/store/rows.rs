@@ -115,6 +115,13 @@ impl ChargeRow {
         self.try_read().ok_or_else(|| damaged("charge", id, "a column does not fit the state"))
     }
 
+    /// One that does not read back holds up nobody else: it is told again whenever it is claimed.
+    pub(super) fn read_or_tell(self) -> Option<Claimed> {
+        self.read()
+            .inspect_err(|error| tracing::error!("{error}: nobody can work on it until that is mended"))
+            .ok()
+    }
+
     fn try_read(self) -> Option<Claimed> {
         let attempt = self.attempt();
         let charge = Charge {

@@ -100,6 +100,9 @@ async fn a_customer_who_was_deleted_is_neither_charged_nor_written_to() {
     scene.weeks(6).await;
     assert_eq!((scene.tries().len(), scene.letters().len()), (1, 1), "{:?}", scene.story());
     assert_eq!(hold(&scene, &ann).await.as_deref(), Some("the customer was deleted at Stripe"));
+    let told =
+        scene.alarms().into_iter().filter(|text| text.contains("cus_ann was deleted at Stripe")).count();
+    assert_eq!(told, 1, "the operator is told once");
 }
 
 #[tokio::test]

@@ -80,6 +80,13 @@ on_both! {
         assert_eq!(late.lost, [charge_id(0)], "the dead worker comes back and has lost its lease");
     }
 
+    async fn a_row_that_does_not_read_back_holds_up_no_other(db: Db) {
+        add_customers(&db.store, 0..3).await;
+        add_charges(&db.store, (0..3).map(|number| due_charge(number, number, i64::from(number)))).await;
+        db.execute(&format!("UPDATE charge SET currency = 'xxx' WHERE id = '{}'", charge_id(1))).await.unwrap();
+        assert_eq!(numbers(&collect(&db.store, "me", 50, 10).await), [0, 2]);
+    }
+
     async fn the_leases_of_the_dead_end_and_those_of_others_last(db: Db) {
         add_customers(&db.store, 0..4).await;
         add_charges(&db.store, (0..4).map(|number| due_charge(number, number, i64::from(number)))).await;
