@@ -237,3 +237,68 @@ fn a_forbidden_import_is_seen() {
             && !within("billing::moneybag", &["billing::money"])
     );
 }
+
+/// How far a failure mode is covered, and whether that needs a remark.
+const COVER: [(&str, bool); 5] =
+    [("covered", false), ("partly", true), ("designed", false), ("not covered", true), ("not ours", true)];
+
+fn file(path: &str) -> Option<String> {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).ok()
+}
+
+/// Whether what a row of the table names is there: `path::function`, or a fault, a mistake, a name of the schema, a file.
+fn is_there(reference: &str) -> bool {
+    let holds = |path: &str, text: &str| file(path).is_some_and(|code| code.contains(text));
+    match reference.split_once(':') {
+        Some(("fault", name)) => holds("src/simulation/faults.rs", &format!("\"{name}\"")),
+        Some(("bug", name)) => holds("src/simulation/bugs.rs", &format!("\"{name}\"")),
+        Some(("schema", name)) => holds("migrations/sqlite/0001_initial.sql", name),
+        Some(("file", path)) => file(path).is_some(),
+        _ => reference.split_once("::").is_some_and(|(path, name)| holds(path, &format!("fn {name}("))),
+    }
+}
+
+#[test]
+fn each_failure_mode_names_tests_that_exist() {
+    let text = file("docs/failure-modes.md").expect("the table is there");
+    let rows = text.lines().filter_map(|line| line.strip_prefix("| ")?.strip_suffix('|'));
+    let rows = rows.map(|row| row.split(" |").map(str::trim).collect::<Vec<_>>());
+    let (mut wrongs, mut ids, mut counts) = (Vec::new(), Vec::new(), BTreeMap::<&str, usize>::new());
+    for row in rows.filter(|row| row[0].len() == 3 && row[0][1..].parse::<u8>().is_ok()) {
+        let [id, _, state, by, remark, ..] = row[..] else {
+            wrongs.push(format!("{row:?} does not have five columns"));
+            continue;
+        };
+        ids.push(id);
+        *counts.entry(state).or_default() += 1;
+        match COVER.iter().find(|(name, _)| *name == state) {
+            None => wrongs.push(format!("{id}: {state:?} is not a state")),
+            Some((_, true)) if remark.is_empty() => {
+                wrongs.push(format!("{id} does not say why it is {state}"))
+            }
+            Some(_) => {}
+        }
+        let named: Vec<&str> = by.split('`').skip(1).step_by(2).collect();
+        if named.is_empty() && !state.starts_with("not ") {
+            wrongs.push(format!("{id} does not say what covers it"));
+        }
+        let missing = named.into_iter().filter(|reference| !is_there(reference));
+        wrongs.extend(missing.map(|reference| format!("{id} names {reference}, which is not there")));
+    }
+    for (name, _) in COVER {
+        let count = counts.get(name).copied().unwrap_or(0);
+        if !text.contains(&format!("| {name} | {count} |")) {
+            wrongs.push(format!("{count} modes are {name}: the table of counts says otherwise"));
+        }
+    }
+    let numbers = |letter| {
+        ids.iter().filter(move |id| id.starts_with(letter)).map(|id| id[1..].parse::<usize>().unwrap())
+    };
+    for letter in 'A'..='K' {
+        if !numbers(letter).eq(1..=numbers(letter).count()) {
+            wrongs.push(format!("the rows of {letter} are not in order, or one is missing"));
+        }
+    }
+    assert_eq!(ids.len(), 235, "each mode once");
+    fail_on(wrongs);
+}
