@@ -25,7 +25,7 @@ const SERVES: Duration = Duration::from_millis(10);
 /// The halt as the client sees it: asked before each request that takes money.
 ///
 /// Those who ask at the same moment share one reading of the database: it began after each of them asked, or at most
-/// [`SERVES`] before. So after a halt each worker makes at most one more call, and ten thousand calls a second cost a
+/// ten milliseconds before. So after a halt each worker makes at most one more call, and ten thousand calls a second cost a
 /// hundred readings.
 pub struct Brake {
     store: Store,

@@ -1,11 +1,16 @@
 //! `POST /webhooks/stripe`: verified over the raw bytes, stored, then acknowledged.
 
+use std::sync::atomic::{AtomicI64, Ordering};
+
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 
 use super::Http;
 use crate::flows::receive::{Unacceptable, accept};
+
+/// The last minute of which the log names a refused event.
+static NAMED: AtomicI64 = AtomicI64::new(0);
 
 pub(super) async fn receive(
     State(http): State<Http>,
@@ -25,7 +30,11 @@ pub(super) async fn receive(
             (StatusCode::SERVICE_UNAVAILABLE, "try again later\n".into())
         }
         Err(error) => {
-            tracing::warn!("An event was refused: {error}");
+            // Anybody can send some: the log names one a minute, the counter counts all.
+            let minute = http.ctx.now().as_second() / 60;
+            if NAMED.swap(minute, Ordering::Relaxed) != minute {
+                tracing::warn!("An event was refused: {error}");
+            }
             count("refused");
             (StatusCode::BAD_REQUEST, format!("{error}\n"))
         }

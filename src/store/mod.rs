@@ -227,6 +227,9 @@ impl Store {
             .pragma("wal_autocheckpoint", SQLITE_CHECKPOINT_PAGES)
             .foreign_keys(true);
         let in_memory = options.get_filename() == Path::new(":memory:");
+        if !in_memory {
+            make_private(options.get_filename())?;
+        }
         let pool = SqlitePoolOptions::new()
             .max_connections(if in_memory { 1 } else { SQLITE_CONNECTIONS_MAX })
             .idle_timeout(None)
@@ -287,6 +290,15 @@ impl Store {
             Backend::Sqlite(_) => sql.sqlite,
             Backend::Postgres(_) => sql.postgres,
         }
+    }
+}
+
+/// Makes the file if it is missing, for its owner alone: it holds addresses. SQLite's log and index take its rights over.
+fn make_private(file: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    match std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
     }
 }
 

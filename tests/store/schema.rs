@@ -91,3 +91,19 @@ on_both! {
         assert_eq!(db.execute(&one).await.unwrap(), 1);
     }
 }
+
+#[tokio::test]
+async fn a_new_sqlite_file_is_its_owners_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = std::env::temp_dir().join(format!("recurd-test-mode-{}", uuid::Uuid::new_v4()));
+    std::fs::create_dir_all(&dir).unwrap();
+    let file = dir.join("recurd.db");
+    let store = Store::open(&format!("sqlite://{}", file.display())).await.unwrap();
+    store.migrate().await.unwrap();
+    for name in ["recurd.db", "recurd.db-wal", "recurd.db-shm"] {
+        let mode = std::fs::metadata(dir.join(name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
+    store.close().await;
+    std::fs::remove_dir_all(&dir).unwrap();
+}
