@@ -112,15 +112,15 @@ impl Books {
             (format!("NOT ({due}) AND i % 10 <> 5"), "paid", format!("{now} - 86400 - i % 5000000")),
             (due, "due", format!("{now} - 60")),
         ] {
-            let (next_at, action, settled_at) = match state {
-                "paid" => ("NULL", "NULL", due_at.as_str()),
-                _ => (due_at.as_str(), "'collect'", "NULL"),
+            let (next_at, action, settled_at, intent) = match state {
+                "paid" => ("NULL", "NULL", due_at.as_str(), "'pi_' || i"),
+                _ => (due_at.as_str(), "'collect'", "NULL", "NULL"),
             };
             self.run(&format!(
                 "{} INSERT INTO charge (id, customer_id, subscription_id, period_index, plan, revision, amount_minor, currency, \
-                 due_at, description, state, next_at, next_action, settled_at, wake_at, wake_for, created_at) \
+                 due_at, description, state, next_at, next_action, settled_at, payment_intent, wake_at, wake_for, created_at) \
                  SELECT {}, {customer}, {subscription}, {period}, 'pro', 1, 2900, 'usd', {due_at}, 'Pro', '{state}', {next_at}, \
-                 {action}, {settled_at}, {next_at}, {action}, {now} - 60 FROM n WHERE {which} ORDER BY 1",
+                 {action}, {settled_at}, {intent}, {next_at}, {action}, {now} - 60 FROM n WHERE {which} ORDER BY 1",
                 numbers(size.charges),
                 self.id(3, "i"),
             ))
