@@ -74,8 +74,8 @@ fn events_are_taken_from_stripe_alone() {
     assert_eq!(send(body, &[]).status, 400, "unsigned");
     let forged = signed(body, "whsec_guessed");
     let answer = send(body, &[("stripe-signature", &forged)]);
-    assert_eq!(answer.status, 400);
-    assert!(answer.body.starts_with("no signature matches"), "{}", answer.body);
+    let refused = "no signature matches: forged, re-encoded on its way, or a secret that is not configured\n";
+    assert_eq!((answer.status, answer.body.as_str()), (400, refused));
     let good = signed(body, SECRET);
     let changed = body.replace("pi_1", "pi_2");
     assert_eq!(send(&changed, &[("stripe-signature", &good)]).status, 400, "changed on the way");
