@@ -92,38 +92,37 @@ async fn stay(
     answer: &mut Answer,
 ) -> Result<()> {
     let no_later_than = ctx.now().saturating_add(wait)?;
-    let mut taken = u64::MAX;
-    loop {
-        let before = std::mem::replace(&mut taken, work(ctx, jobs, bar, stop, answer).await?);
-        answer.under_way = ctx.store.under_way(ctx.now()).await?;
-        let halted = answer.jobs.values().any(|report| report.stopped.is_some());
-        let is_stuck = taken == 0 && before != u64::MAX;
-        if halted || is_stuck || !jobs.contains(&Job::Reconcile) {
-            return Ok(());
-        }
-        if !something_wakes(ctx, answer.under_way, no_later_than, bar, stop).await? {
-            return Ok(());
+    work(ctx, jobs, bar, stop, answer).await?;
+    while jobs.contains(&Job::Reconcile)
+        && answer.jobs.values().all(|report| report.stopped.is_none())
+        && something_wakes(ctx, no_later_than, bar, stop).await?
+    {
+        // What could not be taken up now would not be the next time either.
+        if work(ctx, jobs, bar, stop, answer).await? == 0 {
+            break;
         }
     }
+    answer.under_way = ctx.store.under_way(ctx.now()).await?;
+    Ok(())
 }
 
 /// Waits until there is work again. `false`: there will not be any until then, or `stop` is set.
 async fn something_wakes(
     ctx: &Ctx,
-    before: UnderWay,
     no_later_than: Timestamp,
     bar: bool,
     stop: &Arc<AtomicBool>,
 ) -> Result<bool> {
     let spinner = show::spinner(!bar, "waiting for what could not be finished");
+    let before = ctx.store.under_way(ctx.now()).await?;
     let mut now = before;
     let woke = loop {
-        let next = [now.taken_up_at(), now.held_until()].into_iter().flatten().min();
+        let next = [now.taken_up_at, now.held_until].into_iter().flatten().min();
         let others_are_done = before.held > 0 && now.held == 0;
-        if others_are_done || next.is_some_and(|at| at <= ctx.now()) {
+        if others_are_done || next.is_some_and(|at| at <= ctx.now().as_second()) {
             break true;
         }
-        if stop.load(Ordering::SeqCst) || next.is_none_or(|at| at > no_later_than) {
+        if stop.load(Ordering::SeqCst) || next.is_none_or(|at| at > no_later_than.as_second()) {
             break false;
         }
         ctx.clock.sleep(POLL).await;

@@ -3,7 +3,6 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::rows::instant;
 use super::sql::{in_tx, on_db};
 use super::{Result, Store};
 
@@ -18,20 +17,6 @@ pub struct UnderWay {
     pub unfinished: i64,
     /// When the first of those is taken up again, in Unix seconds.
     pub taken_up_at: Option<i64>,
-}
-
-impl UnderWay {
-    /// Until when the last lease lasts.
-    #[must_use]
-    pub fn held_until(&self) -> Option<Timestamp> {
-        self.held_until.and_then(instant)
-    }
-
-    /// When the first unfinished attempt is taken up again.
-    #[must_use]
-    pub fn taken_up_at(&self) -> Option<Timestamp> {
-        self.taken_up_at.and_then(instant)
-    }
 }
 
 impl Store {
