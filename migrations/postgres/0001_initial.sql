@@ -59,6 +59,8 @@ CREATE TABLE customer (
     card_exp_month    BIGINT,
     card_exp_year     BIGINT,
     card_fingerprint  TEXT,
+    -- When the customer entered it, by Stripe.
+    card_entered_at   BIGINT,
     mail_state        TEXT NOT NULL DEFAULT 'ok' CHECK (mail_state IN ('ok', 'dead')),
     hold_why          TEXT,
     created_at        BIGINT NOT NULL
@@ -205,6 +207,8 @@ CREATE TABLE attempt (
     CHECK (state IN ('prepared', 'void', 'rejected') OR first_sent_at IS NOT NULL)
 );
 CREATE UNIQUE INDEX attempt_open ON attempt (charge_id) WHERE finished_at IS NULL;
+-- Cards that are never to be tried again.
+CREATE INDEX attempt_refused ON attempt (card_fingerprint, finished_at) WHERE class = 'never';
 
 CREATE TABLE collector (
     charge_id        TEXT NOT NULL REFERENCES charge (id),

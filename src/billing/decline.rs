@@ -149,6 +149,8 @@ pub struct Decline {
 
 /// The code of ours for a charge of a customer who has no saved card.
 pub const NO_CARD: &str = "no_saved_card";
+/// The code of ours for a charge whose card was declined for ever before, for another charge.
+pub const REFUSED_BEFORE: &str = "card_refused_before";
 
 impl Decline {
     /// The decline of a charge for which there is no card to try.
@@ -157,10 +159,20 @@ impl Decline {
         Self { code: Some(NO_CARD.into()), ..Self::default() }
     }
 
-    /// Whether there was no card to try.
+    /// The decline of a charge whose card is not tried, because a bank said "never again" of it.
     #[must_use]
-    pub fn is_of_no_card(&self) -> bool {
-        self.code.as_deref() == Some(NO_CARD)
+    pub fn refused_before(fingerprint: Option<&str>) -> Self {
+        Self {
+            code: Some(REFUSED_BEFORE.into()),
+            fingerprint: fingerprint.map(Into::into),
+            ..Self::default()
+        }
+    }
+
+    /// Whether no card was tried: the code is ours.
+    #[must_use]
+    pub fn is_untried(&self) -> bool {
+        self.code.as_deref().is_some_and(|code| [NO_CARD, REFUSED_BEFORE].contains(&code))
     }
 
     /// The most telling code, for people and reports.
@@ -301,12 +313,10 @@ mod tests {
 
     #[test]
     fn the_networks_own_advice_outranks_the_code_too() {
-        for advice in ["03", "21"] {
+        for advice in ["03", "21", "40", "41"] {
             assert_eq!(decline("insufficient_funds", None, Some(advice)).class(), Class::Never, "{advice}");
         }
-        for advice in ["01", "40", "41"] {
-            assert_eq!(decline("insufficient_funds", None, Some(advice)).class(), Class::FixData, "{advice}");
-        }
+        assert_eq!(decline("insufficient_funds", None, Some("01")).class(), Class::FixData);
     }
 
     #[test]

@@ -6,6 +6,8 @@ use anyhow::Result;
 
 use super::charges::Row;
 use super::{Exit, Global, find, notice, setup, show};
+use crate::billing::charge::Charge;
+use crate::billing::decline::Class;
 use crate::billing::money::Money;
 use crate::store::{AttemptRow, Promise, Story};
 
@@ -28,13 +30,28 @@ pub(super) async fn explain(global: &Global, typed: &str) -> Result<Exit> {
         say!("{back} of it was given back.");
     }
     say!("");
-    for (secs, sentences) in lines(&story) {
+    let mut lines = lines(&story);
+    if let Some((at, why)) = untried(charge, &story) {
+        say(&mut lines, at, format!("no card was tried: {why}"));
+    }
+    for (secs, sentences) in lines {
         for sentence in sentences {
             say!("{}  {sentence}", show::instant(secs));
         }
     }
     say!("\nNext: {}.", row.next);
     Ok(Exit::Done)
+}
+
+/// Why a charge is past due that no bank was asked about, and since when.
+fn untried(charge: &Charge, story: &Story) -> Option<(i64, &'static str)> {
+    let case = charge.dunning.filter(|_| story.attempts.iter().all(|one| one.decline().is_none()))?;
+    let why = match case.class {
+        Class::Never => "a bank had refused the saved one for ever, for another charge",
+        Class::FixData => "none was saved",
+        _ => return None,
+    };
+    Some((case.since.as_second(), why))
 }
 
 type Lines = BTreeMap<i64, Vec<String>>;

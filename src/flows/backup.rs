@@ -35,6 +35,10 @@ pub(super) async fn choose(ctx: &Ctx, claimed: &Claimed) -> Result<Result<Card, 
         else {
             continue;
         };
+        if ctx.store.is_refused_for_ever(fingerprint, Some(card.entered_at)).await? {
+            why = "the other card was declined for ever".to_owned();
+            continue;
+        }
         let history = ctx.store.network_tries(fingerprint, &claimed.charge, ctx.now()).await?;
         let allowed = within_ceilings(&history, ctx.now());
         if allowed > ctx.now() {

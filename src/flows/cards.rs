@@ -48,6 +48,7 @@ pub(super) fn card_of(method: &crate::stripe::payment_methods::PaymentMethod) ->
         exp_month: i64::from(card.exp_month.unwrap_or(0)),
         exp_year: i64::from(card.exp_year.unwrap_or(0)),
         fingerprint: card.fingerprint.clone(),
+        entered_at: method.created.as_second(),
     })
 }
 
@@ -109,9 +110,12 @@ async fn other_card(ctx: &Ctx, claimed: Claimed) -> Result<Result<(Claimed, Stri
         Some(why) => why,
         None => match backup::choose(ctx, &claimed).await {
             Ok(Ok(card)) => {
-                let (payment_method, card_fingerprint) =
-                    (Some(card.payment_method.clone()), card.fingerprint);
-                let claimed = Claimed { payment_method, card_fingerprint, ..claimed };
+                let claimed = Claimed {
+                    payment_method: Some(card.payment_method.clone()),
+                    card_fingerprint: card.fingerprint,
+                    card_entered_at: Some(card.entered_at),
+                    ..claimed
+                };
                 return Ok(Ok((claimed, card.payment_method)));
             }
             Ok(Err(why)) => why,

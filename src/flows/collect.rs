@@ -26,7 +26,7 @@ use super::settle::{Trace, commit, decide, next_try, settle_one, start};
 use super::witness::{self, View};
 use super::{ASK_AGAIN, Ctx, FlowError, Report, Result, notices, unheard};
 use crate::billing::apply::{Event, Outcome};
-use crate::billing::charge::{Charge, Collector, CollectorKind, End, Operation, Work};
+use crate::billing::charge::{Charge, Collector, CollectorKind, End, Operation, State, Work};
 use crate::billing::decline::Decline;
 use crate::billing::subscription::SubscriptionState;
 use crate::config::Preflight;
@@ -150,10 +150,8 @@ async fn collect(ctx: &Ctx, group: Vec<Claimed>, report: &mut Report) -> Result<
     }
 }
 
-/// Whether what the bank says to the one decides about the other: to a first try only of the same amount.
 fn is_same_card(one: &Claimed, other: &Claimed) -> bool {
-    let concerns = other.charge.dunning.is_some() || one.charge.amount == other.charge.amount;
-    one.fingerprint().is_some() && one.fingerprint() == other.fingerprint() && concerns
+    one.fingerprint().is_some() && one.fingerprint() == other.fingerprint()
 }
 
 /// Writes an attempt for each charge, marked as sending, in one transaction; and why not for each, if a limit was met.
@@ -331,8 +329,17 @@ async fn may_be_collected(
     if is_bound && !mutant!(RulesLookedAtOnce) {
         let allowed = next_try(ctx, claimed, now).await?;
         if allowed.is_none_or(|at| at > now) {
-            report.count("too_soon");
-            settle_one(ctx, claimed, &Event::NotYet { allowed }, Trace::default(), report).await?;
+            let event = match allowed {
+                None if matches!(claimed.charge.state, State::Due { .. }) => {
+                    report.count("declined");
+                    Event::Declined(Decline::refused_before(claimed.fingerprint()))
+                }
+                _ => {
+                    report.count("too_soon");
+                    Event::NotYet { allowed }
+                }
+            };
+            settle_one(ctx, claimed, &event, Trace::default(), report).await?;
             return Ok(false);
         }
     }

@@ -4,7 +4,7 @@ use super::answers::{CHARGE, event_of_intent, event_of_session, is_ours, read};
 use super::close::{Closed, close};
 use super::collect::{look_since, resend, settle_answer};
 use super::recover::tell_cancellations;
-use super::settle::{Trace, commit, next_try, settle_one};
+use super::settle::{Trace, commit, is_refused_for_ever, next_try, settle_one};
 use super::tries::event_of_page;
 use super::{ASK_AGAIN, Ctx, FlowError, Report, Result};
 use crate::billing::apply::{Event, Outcome};
@@ -94,12 +94,11 @@ async fn unknown(
     ask(ctx, claimed, attempt, report).await
 }
 
-/// Whether the card networks let a retry run that may not have run yet: another charge on its card may have been declined
-/// since it was written down. A first try is bound by
-/// them before it leaves only.
+/// Whether the card networks let an attempt run that may not have run yet: another charge on its card may have been declined
+/// since it was written down. By their ceilings, a first try is bound before it leaves only.
 async fn may_try(ctx: &Ctx, claimed: &Claimed) -> Result<bool> {
     if claimed.charge.dunning.is_none() {
-        return Ok(true);
+        return Ok(!is_refused_for_ever(ctx, claimed).await?);
     }
     let now = ctx.now();
     Ok(next_try(ctx, claimed, now).await?.is_some_and(|at| at <= now))

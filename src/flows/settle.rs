@@ -152,6 +152,9 @@ fn network_try(claimed: &Claimed, decline: &Decline, now: Timestamp) -> Option<N
 /// From when on the card networks let the card be tried (again) for this charge. `None`: never by machine.
 pub(super) async fn next_try(ctx: &Ctx, claimed: &Claimed, now: Timestamp) -> Result<Option<Timestamp>> {
     let Some(fingerprint) = claimed.fingerprint() else { return Ok(Some(now)) };
+    if is_refused_for_ever(ctx, claimed).await? {
+        return Ok(None);
+    }
     let history = ctx.store.network_tries(fingerprint, &claimed.charge, now).await?;
     if claimed.charge.dunning.is_none() {
         return Ok(Some(within_ceilings_of_first(&history, now)));
@@ -160,7 +163,7 @@ pub(super) async fn next_try(ctx: &Ctx, claimed: &Claimed, now: Timestamp) -> Re
     let last = attempts.iter().rev().find_map(|one| Some((one.decline()?, one.finished_at?)));
     // Without a card nothing was tried: that says nothing of a card that was saved since.
     let same_card = |decline: &Decline| {
-        decline.fingerprint.as_deref().is_none_or(|one| one == fingerprint) && !decline.is_of_no_card()
+        decline.fingerprint.as_deref().is_none_or(|one| one == fingerprint) && !decline.is_untried()
     };
     match last.filter(|(decline, _)| same_card(decline)) {
         Some((decline, at)) => {
@@ -169,6 +172,17 @@ pub(super) async fn next_try(ctx: &Ctx, claimed: &Claimed, now: Timestamp) -> Re
         }
         None => Ok(Some(within_ceilings(&history, now))),
     }
+}
+
+/// Whether a bank refused the charge's card for ever, for any charge, after the customer had entered it. Whoever enters a card
+/// anew shows that it is good again.
+pub(super) async fn is_refused_for_ever(ctx: &Ctx, claimed: &Claimed) -> Result<bool> {
+    let Some(fingerprint) = claimed.fingerprint().filter(|_| !mutant!(RefusedElsewhere)) else {
+        return Ok(false);
+    };
+    let is_saved_card = claimed.card_fingerprint.as_deref() == Some(fingerprint);
+    let entered_at = claimed.card_entered_at.filter(|_| is_saved_card);
+    Ok(ctx.store.is_refused_for_ever(fingerprint, entered_at).await?)
 }
 
 async fn history(
@@ -198,7 +212,7 @@ fn attempt_update(
 ) -> Option<AttemptUpdate> {
     if let (State::Processing { .. } | State::Due { .. }, Event::Declined(decline)) =
         (&claimed.charge.state, event)
-        && !decline.is_of_no_card()
+        && !decline.is_untried()
     {
         return Some(AttemptUpdate::declined_late(after.id, after.attempts, decline, now));
     }

@@ -150,6 +150,8 @@ pub struct ChargeRow {
     pub payment_method: String,
     /// The card's number in other words.
     pub fingerprint: String,
+    /// When the card was entered, Unix seconds.
+    pub card_entered_at: i64,
     /// Minor units.
     pub amount: i64,
     /// Minor units given back.

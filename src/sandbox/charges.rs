@@ -148,6 +148,7 @@ impl Charge {
             customer: self.customer.clone(),
             payment_method: self.card.id.clone(),
             fingerprint: self.card.fingerprint.clone(),
+            card_entered_at: self.card.created,
             amount: self.amount,
             amount_refunded: self.amount_refunded,
             currency: self.currency.clone(),

@@ -52,6 +52,8 @@ bugs! {
     ExpiryIsTrusted = "expiry-is-trusted";
     /// The charge is sent before its record is written (I-22).
     SendBeforeRecord = "send-before-record";
+    /// A period costs what the plan costs today, not what was sold.
+    TodaysPrice = "todays-price";
     /// The amount on the wire is not the one that is owed (G02).
     AmountTwice = "amount-twice";
     /// A worker does not look whether the subscription was canceled (I14).
@@ -92,6 +94,8 @@ bugs! {
     OneMissIsProof = "one-miss-is-proof";
     /// A lost card is tried again (H04).
     NeverIgnored = "never-ignored";
+    /// A card that a bank refused for ever is tried for the next charge (H04, I04). Was in the product.
+    RefusedElsewhere = "refused-elsewhere";
     /// The network's advice when to try again is ignored (I03).
     AdviceIgnored = "advice-ignored";
     /// Nobody counts the tries on a card (I01).
@@ -122,6 +126,8 @@ bugs! {
     WitnessIgnored = "witness-ignored";
     /// A charge is tried whether or not its customer was told of it first.
     NoticeIgnored = "notice-ignored";
+    /// Each charge of a customer mails for itself, two replicas at the same moment too (I18). Was in the product.
+    MailsUncounted = "mails-uncounted";
     /// A mail leaves after the lease on it was over. Was in the product.
     MailAfterLease = "mail-after-lease";
 }

@@ -4,19 +4,21 @@
 
 use super::Violation;
 use super::almanac;
-use super::bank::{Bank, Order};
+use super::bank::Bank;
 use super::keys;
 use super::mirror::{Mirror, Touched, is_finished};
-use super::rows::ChargeRow;
+use super::networks;
+use super::rows::{ChargeRow, PromiseRow};
 use super::truth::{Letter, Post, Truth};
-use crate::sandbox::{ChargeRow as Try, PaymentIntentRow};
+use crate::sandbox::PaymentIntentRow;
 
 const HOUR_MS: i64 = 3_600_000;
-const DAY: i64 = 86_400;
 /// Limit: sendings of one key, the first among them.
 const SENDINGS_MAX: i64 = 7;
 /// Limit: how long after a change a mail that was already on its way may still leave.
 const ON_ITS_WAY_MS: i64 = 10 * 60_000;
+/// Limit: one mail that asks for money within this time; a clock may be off by two minutes.
+const ONE_MAIL_PER_MS: i64 = (20 * 60 - 10) * 60_000;
 /// Limit: what was on its way when charging was halted leaves within this time.
 const HALT_MS: i64 = 3 * 60_000;
 /// Limit: who has agreed with the witness need not look again for an hour; clocks may differ.
@@ -25,11 +27,6 @@ const AGREED_MS: i64 = HOUR_MS + 6 * 60_000;
 const GAP_SECS_MIN: u64 = 3 * 86_400;
 /// Limit: the shortest notice in these worlds; clocks may differ by two minutes.
 const NOTICE_MS: i64 = 1000 * (super::world::NOTICE_SECS as i64 - 120);
-/// What machines may try on one card and amount after declines: less than so many within so many seconds.
-const OWN_CEILINGS: [(usize, i64); 3] = [(1, DAY), (3, 7 * DAY), (8, 30 * DAY)];
-/// What the networks publish, for all tries together.
-const NETWORK_CEILINGS: [(usize, i64); 2] = [(10, DAY), (15, 30 * DAY)];
-
 pub(super) fn broken<T>(invariant: &'static str, text: String) -> Result<T, Violation> {
     Err(Violation { invariant, text })
 }
@@ -83,7 +80,7 @@ pub(super) fn check(sight: &Sight, touched: &Touched) -> Result<(), Violation> {
     }
     keys::answers(truth, touched, now_ms)?;
     for id in &touched.tries {
-        network(sight, id)?;
+        networks::check(sight, id)?;
     }
     if let Some((key, from, to)) = touched.odd_attempts.first() {
         broken("INV6", format!("attempt {key} was {from} and became {to}"))?;
@@ -96,6 +93,7 @@ pub(super) fn check(sight: &Sight, touched: &Touched) -> Result<(), Violation> {
     }
     spaced(touched)?;
     for (id, period, due_at) in &touched.new_periods {
+        as_sold(mirror, id, *period)?;
         // A first period that is paid on a page falls due at once.
         if let Some(subscription) = mirror.subscriptions.get(id).filter(|one| one.state != "pending") {
             almanac::check(subscription, *period, *due_at)?;
@@ -208,6 +206,21 @@ fn periods(mirror: &Mirror, id: &str) -> Result<(), Violation> {
     }
 }
 
+/// INV5: whoever has subscribed pays the price that was sold, whatever the configuration says today.
+fn as_sold(mirror: &Mirror, id: &str, period: i64) -> Result<(), Violation> {
+    let amount = |period: i64| {
+        let charge = mirror.periods.get(&(id.to_owned(), period))?;
+        mirror.charges.get(charge).map(|one| (one.amount, one.currency.as_str()))
+    };
+    match (amount(period), amount(0)) {
+        (Some(now), Some(first)) if now != first => broken(
+            "INV5",
+            format!("period {period} of subscription {id} costs {now:?}, the first cost {first:?}"),
+        ),
+        _ => Ok(()),
+    }
+}
+
 /// INV8: a subscription that catches up does not take two periods at once.
 fn spaced(touched: &Touched) -> Result<(), Violation> {
     for (at, (one, _, first)) in touched.new_charges.iter().enumerate() {
@@ -242,67 +255,6 @@ fn halted(sight: &Sight, post: &Post) -> Result<(), Violation> {
             "INV18",
             format!("key {} leaves a database that has been behind for {minutes} min", post.key),
         )?;
-    }
-    Ok(())
-}
-
-/// INV11: the card networks' limits, counted by what reached the banks.
-fn network(sight: &Sight, id: &str) -> Result<(), Violation> {
-    let (truth, bank) = (sight.truth, sight.bank);
-    let Some(this) = truth.tries.get(id).filter(|one| one.sent_to_network) else { return Ok(()) };
-    let Some(charge) = this.metadata.get("recurd_charge") else { return Ok(()) };
-    let place = (this.fingerprint.clone(), this.amount, this.currency.clone());
-    let before: Vec<_> = truth
-        .tries_on
-        .get(&place)
-        .into_iter()
-        .flatten()
-        .filter(|other| *other != id)
-        .filter_map(|other| truth.tries.get(other))
-        .filter(|other| other.status == "failed" && other.created <= this.created)
-        .collect();
-    let within = |window: i64| before.iter().filter(|other| other.created > this.created - window).count();
-    for (max, window) in NETWORK_CEILINGS {
-        if within(window) >= max {
-            broken("INV11", format!("{id}: {} failed tries on one card within {window} s", within(window)))?;
-        }
-    }
-    if this.on_session {
-        return Ok(());
-    }
-    // What was declined, or read of, after this request had left, nobody could know: Stripe may carry it out two days later.
-    let left = this.left_at;
-    // A database that was lost took with it what was tried since it was copied.
-    let is_known = |other: &Try| {
-        let is_counted = || sight.mirror.tried.get(&other.id).is_some_and(|ms| *ms < left * 1000);
-        other.created > truth.lost_ms / 1000 || (sight.is_alone && is_counted())
-    };
-    let retry = before
-        .iter()
-        .filter(|other| is_known(other))
-        .any(|other| other.metadata.get("recurd_charge") == Some(charge));
-    for (max, window) in OWN_CEILINGS {
-        // A clock may be off by two minutes.
-        let known = before.iter().filter(|other| {
-            // Of a slow bank's answer only who asks hears, and for days there may be nobody who asks.
-            let is_heard = !truth.was_slow(other) || sight.mirror.tried.contains_key(&other.id);
-            is_known(other) && is_heard && truth.could_know(other, left)
-        });
-        let count = known.filter(|other| other.created > this.created - window + 120).count();
-        if retry && count >= max {
-            broken("INV11", format!("{id}: tried again after {count} declines within {window} s"))?;
-        }
-    }
-    let orders =
-        bank.orders.iter().filter(|order| order.charge == *charge && order.fingerprint == this.fingerprint);
-    let is_heard = |order: &Order| {
-        let mut tries = truth.tries_of.get(charge).into_iter().flatten().filter_map(|id| truth.tries.get(id));
-        tries.any(|one| one.created == order.at && is_known(one))
-    };
-    for order in orders.filter(|order| order.at < left && is_heard(order)) {
-        if order.not_before.is_none_or(|at| left < at - 120) {
-            broken("INV11", format!("{id}: tried against the network's advice of {}", order.at))?;
-        }
     }
     Ok(())
 }
@@ -350,6 +302,10 @@ fn events(mirror: &Mirror, truth: &Truth, touched: &Touched) -> Result<(), Viola
     }
 }
 
+fn asks_for_money(promise: &PromiseRow) -> bool {
+    matches!(promise.template.as_deref(), Some("payment_failed" | "authentication_required" | "last_notice"))
+}
+
 /// INV12: a mail that arrived.
 fn letter(sight: &Sight, letter: &Letter) -> Result<(), Violation> {
     let (mirror, truth, now_ms) = (sight.mirror, sight.truth, sight.now_ms);
@@ -367,11 +323,9 @@ fn letter(sight: &Sight, letter: &Letter) -> Result<(), Violation> {
     if promise.kind != "mail" {
         return Ok(());
     }
-    let asks = matches!(
-        promise.template.as_deref(),
-        Some("payment_failed" | "authentication_required" | "last_notice")
-    );
-    let Some(charge) = mirror.charges.get(&promise.subject).filter(|_| asks) else { return Ok(()) };
+    let Some(charge) = mirror.charges.get(&promise.subject).filter(|_| asks_for_money(promise)) else {
+        return Ok(());
+    };
     if let Some(paid_ms) = mirror.paid_ms.get(&charge.id).filter(|at| now_ms - **at > ON_ITS_WAY_MS) {
         let minutes = (now_ms - paid_ms) / 60_000;
         broken(
@@ -382,9 +336,27 @@ fn letter(sight: &Sight, letter: &Letter) -> Result<(), Violation> {
     if mirror.dead_ms.get(&charge.customer).is_some_and(|at| now_ms - at > ON_ITS_WAY_MS) {
         broken("INV12", format!("a mail to {} whose address is dead", letter.to))?;
     }
+    // Who lost a database may have lost the mail that it had sent.
+    let since_ms = (letter.at_ms - ONE_MAIL_PER_MS).max(truth.lost_ms);
+    let other = truth.letters.iter().find(|one| {
+        let asks = || mirror.promises.get(&one.promise).is_some_and(asks_for_money);
+        one.to == letter.to
+            && one.id != letter.id
+            && one.at_ms > since_ms
+            && one.at_ms <= letter.at_ms
+            && asks()
+    });
+    if let Some(other) = other.filter(|_| sight.is_alone && first_ms == letter.at_ms) {
+        let minutes = (letter.at_ms - other.at_ms) / 60_000;
+        broken("INV12", format!("{} is asked for money again after {minutes} minutes", letter.to))?;
+    }
     let tried = truth.tries_of.get(&charge.id).into_iter().flatten();
     let refused = tried.filter_map(|id| truth.tries.get(id)).any(|one| one.status == "failed");
-    if !refused && !mirror.without_card.contains(&charge.id) {
+    let refused_elsewhere = || {
+        let card = mirror.refused_card.get(&charge.id);
+        truth.tries.values().any(|one| one.status == "failed" && Some(&one.fingerprint) == card)
+    };
+    if !refused && !mirror.without_card.contains(&charge.id) && !refused_elsewhere() {
         broken("INV12", format!("a mail blames the customer of charge {}, and no bank refused", charge.id))?;
     }
     Ok(())

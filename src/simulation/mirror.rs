@@ -40,6 +40,8 @@ pub struct Mirror {
     pub paid_ms: BTreeMap<String, i64>,
     /// Charges that were past due because no card was saved.
     pub without_card: BTreeSet<String>,
+    /// The saved card of charges when they became past due, or were declined again.
+    pub refused_card: BTreeMap<String, String>,
     /// Tries of cards that are counted for the networks' limits, by Stripe's id: when they were first, Unix milliseconds.
     pub tried: BTreeMap<String, i64>,
     /// Attempts that began before their time, by key: the instant each was planned for. What a database had forgotten gets one
@@ -221,6 +223,11 @@ impl Mirror {
                 .is_some_and(|one| one.cardless || now_ms.saturating_sub(one.card_since_ms) < JUST_NOW_MS)
         {
             self.without_card.insert(row.id.clone());
+        }
+        if row.declines > declined_before
+            && let Some(card) = self.customers.get(&row.customer).and_then(|one| one.fingerprint.clone())
+        {
+            self.refused_card.insert(row.id.clone(), card);
         }
         if let Some(next_at) = row.next_at {
             self.waited_for.insert(row.id.clone(), next_at);

@@ -21,6 +21,7 @@ mod keys;
 pub mod lost;
 pub mod mirror;
 pub mod mishaps;
+mod networks;
 pub mod people;
 pub mod post;
 pub mod rng;

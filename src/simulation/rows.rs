@@ -134,6 +134,8 @@ pub struct CustomerRow {
     /// Whether no card is saved.
     #[serde(deserialize_with = "is_true")]
     pub cardless: bool,
+    /// The number of the saved card in other words.
+    pub fingerprint: Option<String>,
     /// Since when a card is saved that was not before, Unix milliseconds.
     #[serde(skip)]
     pub card_since_ms: i64,

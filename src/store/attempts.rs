@@ -118,6 +118,8 @@ pub struct AttemptUpdate {
     #[serde(skip_serializing_if = "Option::is_none")]
     stripe_charge: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    card_fingerprint: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     request_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
@@ -163,12 +165,13 @@ impl AttemptUpdate {
         Self { charge_id: Some(charge), number, state, finished_at: Some(now.as_second()), ..Self::default() }
     }
 
-    /// Adds the issuer's answer.
+    /// Adds the issuer's answer, which may name another card than the database knew.
     #[must_use]
     pub fn with_decline(mut self, decline: &Decline) -> Self {
         self.class = Some(decline.class().as_str());
         self.payment_intent.clone_from(&decline.payment_intent);
         self.stripe_charge.clone_from(&decline.stripe_charge);
+        self.card_fingerprint.clone_from(&decline.fingerprint);
         self.decline = serde_json::to_string(decline).ok();
         self
     }
@@ -205,18 +208,23 @@ batch! {
         last_sent_at = COALESCE(r.last_sent_at, attempt.last_sent_at), sends = COALESCE(r.sends, attempt.sends), \
         misses = COALESCE(r.misses, attempt.misses), poisoned_at = COALESCE(attempt.poisoned_at, r.poisoned_at), \
         class = r.class, decline = r.decline, payment_intent = COALESCE(r.payment_intent, attempt.payment_intent), \
-        stripe_charge = r.stripe_charge, request_id = COALESCE(r.request_id, attempt.request_id), error = r.error, \
+        stripe_charge = r.stripe_charge, card_fingerprint = COALESCE(r.card_fingerprint, attempt.card_fingerprint), request_id = COALESCE(r.request_id, attempt.request_id), error = r.error, \
         finished_at = r.finished_at FROM",
     (charge_id TEXT, number BIGINT, state TEXT, not_before BIGINT, first_sent_at BIGINT, last_sent_at BIGINT, sends BIGINT,
-     misses BIGINT, poisoned_at BIGINT, class TEXT, decline TEXT, payment_intent TEXT, stripe_charge TEXT, request_id TEXT,
-     error TEXT, finished_at BIGINT),
+     misses BIGINT, poisoned_at BIGINT, class TEXT, decline TEXT, payment_intent TEXT, stripe_charge TEXT, card_fingerprint TEXT,
+     request_id TEXT, error TEXT, finished_at BIGINT),
     "WHERE attempt.charge_id = r.charge_id AND attempt.number = r.number \
      AND (attempt.finished_at IS NULL OR (attempt.state IN ('processing', 'void') AND r.state = 'declined'))"
 }
 
+/// A card that was entered within this time after a refusal may have been entered before it: the one is Stripe's clock, the
+/// other ours.
+const SAME_MOMENT_SECS: i64 = 300;
+
 batch! {
     WORN = "SELECT r.card FROM", (card TEXT, since BIGINT, times BIGINT),
-    "WHERE (SELECT COUNT(*) FROM network_budget b WHERE b.card_fingerprint = r.card AND b.tried_at > r.since) >= r.times"
+    "WHERE (SELECT COUNT(*) FROM network_budget b WHERE b.card_fingerprint = r.card AND b.tried_at > r.since) >= r.times \
+     OR EXISTS (SELECT 1 FROM attempt a WHERE a.card_fingerprint = r.card AND a.class = 'never')"
 }
 
 pub(super) const INSERT_ATTEMPTS: super::sql::Sql = INSERT;
@@ -311,8 +319,8 @@ impl Store {
         Ok(rows.into_iter().filter_map(read).collect())
     }
 
-    /// Those of these cards that were declined so often, within the networks' longest window, that even a first try may have to
-    /// wait.
+    /// Those of these cards whose history binds even a first try: declined so often, within the networks' longest window, that it
+    /// may have to wait, or declined for ever.
     ///
     /// # Errors
     /// [`super::StoreError::Database`].
@@ -332,6 +340,20 @@ impl Store {
         let (sql, rows) = (self.text(WORN), json(&cards.collect::<Vec<_>>()));
         let worn: Vec<String> = on_db!(self, db => sqlx::query_scalar(sql).bind(&rows).fetch_all(db).await?);
         Ok(worn.into_iter().collect())
+    }
+
+    /// Whether a bank said "never again" of a card, for any charge, after the customer had entered it (Unix seconds; `None`:
+    /// nobody knows when).
+    ///
+    /// # Errors
+    /// [`super::StoreError::Database`].
+    pub async fn is_refused_for_ever(&self, fingerprint: &str, entered_at: Option<i64>) -> Result<bool> {
+        const FIND: &str = "SELECT COUNT(*) FROM attempt WHERE card_fingerprint = $1 AND class = 'never' AND finished_at >= $2";
+        let entered_at = entered_at.map_or(i64::MIN, |at| at - SAME_MOMENT_SECS);
+        let refusals: i64 = on_db!(self, db => {
+            sqlx::query_scalar(FIND).bind(fingerprint).bind(entered_at).fetch_one(db).await?
+        });
+        Ok(refusals > 0)
     }
 
     /// As [`Store::network_history`], and what other charges have sent to the card and has no answer yet: the bank may have

@@ -32,6 +32,8 @@ pub struct Claimed {
     pub payment_method: Option<String>,
     /// Its fingerprint.
     pub card_fingerprint: Option<String>,
+    /// When the customer entered it, Unix seconds.
+    pub card_entered_at: Option<i64>,
     /// Its brand, in Stripe's spelling.
     pub card_brand: Option<String>,
     /// Why nothing may be charged to this customer, if so (a dispute).

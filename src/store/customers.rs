@@ -85,6 +85,8 @@ pub struct Card {
     pub exp_year: i64,
     /// Same number, same fingerprint.
     pub fingerprint: Option<String>,
+    /// When the customer entered it, Unix seconds by Stripe's clock.
+    pub entered_at: i64,
 }
 
 /// What a customer agreed to, and how it is known.
@@ -170,7 +172,7 @@ impl Store {
     /// [`super::StoreError::Database`].
     pub async fn set_default_card(&self, customer: CustomerId, card: &Card) -> Result<()> {
         const SET: &str = "UPDATE customer SET payment_method = $2, card_brand = $3, card_last4 = $4, card_exp_month = $5, \
-            card_exp_year = $6, card_fingerprint = $7 WHERE id = $1";
+            card_exp_year = $6, card_fingerprint = $7, card_entered_at = $8 WHERE id = $1";
         on_db!(self, db => {
             sqlx::query(SET)
                 .bind(customer.to_string())
@@ -180,6 +182,7 @@ impl Store {
                 .bind(card.exp_month)
                 .bind(card.exp_year)
                 .bind(&card.fingerprint)
+                .bind(card.entered_at)
                 .execute(db)
                 .await?;
         });

@@ -90,7 +90,8 @@ const TABLES: &[(&str, &str, &str)] = &[
     (
         "attempt",
         "'charge', NEW.charge_id, 'number', NEW.number, 'key', NEW.idempotency_key, 'state', NEW.state, \
-         'sends', NEW.sends, 'poisoned', NEW.poisoned_at, 'first_sent_at', NEW.first_sent_at",
+         'sends', NEW.sends, 'poisoned', NEW.poisoned_at, 'first_sent_at', NEW.first_sent_at, \
+         'card', NEW.card_fingerprint, 'class', NEW.class",
         "OLD.state <> NEW.state OR OLD.sends <> NEW.sends OR OLD.poisoned_at IS NOT NEW.poisoned_at",
     ),
     (
@@ -121,9 +122,10 @@ const TABLES: &[(&str, &str, &str)] = &[
     ("webhook_event", "'id', NEW.id, 'state', NEW.state", "OLD.state <> NEW.state"),
     (
         "customer",
-        "'id', NEW.id, 'stripe', NEW.stripe_customer, 'mail', NEW.mail_state, 'hold', NEW.hold_why, 'cardless', NEW.payment_method IS NULL",
+        "'id', NEW.id, 'stripe', NEW.stripe_customer, 'mail', NEW.mail_state, 'hold', NEW.hold_why, 'cardless', NEW.payment_method IS NULL, 'fingerprint', NEW.card_fingerprint",
         "OLD.mail_state <> NEW.mail_state OR OLD.hold_why IS NOT NEW.hold_why \
-      OR (OLD.payment_method IS NULL) <> (NEW.payment_method IS NULL)",
+      OR (OLD.payment_method IS NULL) <> (NEW.payment_method IS NULL) \
+         OR OLD.card_fingerprint IS NOT NEW.card_fingerprint",
     ),
 ];
 

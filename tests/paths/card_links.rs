@@ -10,7 +10,7 @@ use crate::scene::Person;
 use crate::web::Web;
 use crate::{DUE, Scene};
 
-async fn token(scene: &Scene, person: &Person) -> String {
+pub(crate) async fn token(scene: &Scene, person: &Person) -> String {
     let ctx = &scene.world.ctx;
     let customer = ctx.store.find_customer(person.customer).await.unwrap().unwrap();
     let url = card_link::for_mail(ctx, &customer).await.unwrap();

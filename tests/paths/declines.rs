@@ -9,6 +9,8 @@ use recurd::billing::share::Share;
 use recurd::flows::figures;
 
 use crate::Scene;
+use crate::card_links::token;
+use crate::web::Web;
 
 /// What happens in the four days after a charge got these answers.
 async fn story_of(script: &str) -> (Scene, Vec<String>) {
@@ -125,6 +127,27 @@ async fn a_withdrawn_permission_stops_the_whole_series() {
         );
         assert_ne!(scene.subscription_state(&ann).await, "active");
     }
+}
+
+#[tokio::test]
+async fn a_card_that_was_refused_for_ever_is_tried_for_nothing_else_until_it_is_entered_anew() {
+    let (scene, ann) = Scene::scripted("lost_card, ok, ok").await;
+    // Her second subscription, and a customer with the same card.
+    scene.person("ann", "pm_card_visa", "basic", "2026-01-07T10:00:00Z").await;
+    scene.person("bob", "pm_card_visa", "basic", "2026-01-08T10:00:00Z").await;
+    scene.days(4).await;
+    assert_eq!(scene.tries(), ["declined, lost_card"]);
+    assert_eq!(scene.states().await, ["past_due"; 3]);
+    assert_eq!(scene.letters(), ["failed"; 3]);
+    let of_the_second = &scene.customer_mails()[1].text;
+    assert!(of_the_second.contains("Please pay with another card."), "{of_the_second}");
+    assert!(!of_the_second.contains("4242"), "nothing was tried: {of_the_second}");
+    let (web, token) = (Web::open(&scene).await, token(&scene, &ann).await);
+    let page = web.post(&format!("/card/{token}")).await.session();
+    scene.world.sandbox.complete_session(&page, "pm_card_visa").unwrap();
+    scene.days(1).await;
+    assert_eq!(scene.tries(), ["declined, lost_card", "paid"], "of the charge that the bank never saw");
+    assert_eq!(scene.states().await, ["past_due", "paid", "past_due"]);
 }
 
 #[tokio::test]

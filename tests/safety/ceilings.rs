@@ -76,6 +76,7 @@ async fn a_try_that_was_written_down_is_bound_by_the_history_of_the_card_that_it
         exp_month: 1,
         exp_year: 2030,
         fingerprint: Some("another".into()),
+        entered_at: 0,
     };
     ctx.store.set_default_card(id, &new).await.unwrap();
     assert_ne!(fingerprint().await, old);

@@ -298,6 +298,7 @@ fn gone(customer: &Customer) -> Card {
         exp_month: 1,
         exp_year: 2030,
         fingerprint: Some(customer.id.clone()),
+        entered_at: 0,
     }
 }
 

@@ -33,6 +33,7 @@ on_both! {
             exp_month: 12,
             exp_year: 2030,
             fingerprint: Some("fp_1".into()),
+            entered_at: 0,
         };
         db.store.set_default_card(customer_id(0), &card).await.unwrap();
         let claimed = collect(&db.store, "me", 0, 10).await.remove(0);

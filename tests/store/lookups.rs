@@ -203,6 +203,7 @@ on_both! {
             exp_month: 1,
             exp_year: 2031,
             fingerprint: None,
+            entered_at: 0,
         };
         db.store.set_default_card(customer_id(0), &card).await.unwrap();
         assert_eq!(db.store.hold_customer("cus_0", Some("dispute")).await.unwrap(), 1);
@@ -226,6 +227,7 @@ on_both! {
                 exp_month: 1,
                 exp_year: 2031,
                 fingerprint: fingerprint.map(Into::into),
+                entered_at: 0,
             };
             db.store.set_default_card(customer_id(number), &card).await.unwrap();
         }

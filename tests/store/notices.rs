@@ -76,6 +76,7 @@ on_both! {
                 exp_month: month,
                 exp_year: 2026,
                 fingerprint: None,
+                entered_at: 0,
             };
             db.store.set_default_card(customer_id(number), &card).await.unwrap();
         }

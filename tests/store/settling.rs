@@ -2,6 +2,7 @@
 
 use recurd::billing::apply::{Event, Outcome};
 use recurd::billing::charge::{Phase, State};
+use recurd::billing::decline::Decline;
 use recurd::billing::network_rules::Try;
 use recurd::store::{Admit, AttemptUpdate, NetworkTry, OutboxInsert, Settlement};
 
@@ -211,6 +212,25 @@ on_both! {
             assert_eq!(history, [tried(10 * DAY + 1, false), tried(39 * DAY, false)], "{amount}");
         }
         assert!(db.store.network_history("fp_2", amount, at(now)).await.unwrap().is_empty());
+    }
+
+    async fn a_card_that_was_refused_for_ever_is_known_until_it_is_entered_anew(db: Db) {
+        one_due_charge(&db).await;
+        let card = || ["fp_1"].into_iter();
+        settle(&db.store, &[begin(&read(&db.store, 0).await, 0)], 0).await;
+        settle(&db.store, &[mark(&read(&db.store, 0).await, 1)], 1).await;
+        assert!(!db.store.is_refused_for_ever("fp_1", None).await.unwrap());
+        let lost = Decline { decline_code: Some("lost_card".into()), ..Decline::default() };
+        let update = AttemptUpdate::finished(charge_id(0), 1, "declined", at(9)).with_decline(&lost);
+        let claimed = read(&db.store, 0).await;
+        settle(&db.store, &[Settlement { attempt: Some(update), ..declined(&claimed, 9) }], 9).await;
+        for (card, entered_at, refused) in
+            [("fp_1", None, true), ("fp_1", Some(309), true), ("fp_1", Some(310), false), ("fp_2", None, false)]
+        {
+            assert_eq!(db.store.is_refused_for_ever(card, entered_at).await.unwrap(), refused, "{card} {entered_at:?}");
+        }
+        assert_eq!(db.store.worn_cards(card(), at(9)).await.unwrap().len(), 1, "its history binds a first try");
+        assert!(db.store.worn_cards(["fp_2"].into_iter(), at(9)).await.unwrap().is_empty());
     }
 
     async fn of_two_retries_with_one_card_one_leaves(db: Db) {

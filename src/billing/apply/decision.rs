@@ -135,6 +135,10 @@ pub(super) fn not_yet(
             let reminds = Next { at: later(now, FORBIDDEN_PAUSE_SECS), action: Action::Remind };
             charge.state = State::PastDue { next: planned.unwrap_or(reminds) };
         }
+        // Written down, but it never left: the charge is as it was before, and is looked at anew.
+        (State::Collecting { attempt: Attempt { phase: Phase::Prepared { .. }, .. } }, None) => {
+            charge.state = State::Due { at: now };
+        }
         _ => return Err(Refused::OutOfPlace(name)),
     }
     Ok(())

@@ -103,6 +103,14 @@ fn a_retry_that_was_written_down_waits_for_the_card_networks_too() {
 }
 
 #[test]
+fn a_first_try_that_was_written_down_for_a_refused_card_is_no_try() {
+    let scene = scene().then(Event::Begin).then(Event::NotYet { allowed: None });
+    assert_eq!((scene.state(), scene.charge.open_attempt(), scene.charge.dunning), ("due", None, None));
+    let refused = scene.then(Event::Declined(Decline::refused_before(Some("fp_1"))));
+    assert_eq!((refused.state(), refused.charge.dunning.unwrap().class), ("past_due", Class::Never));
+}
+
+#[test]
 fn two_empty_readings_prove_an_attempt_void_only_an_hour_apart() {
     let gap = i64::try_from(MISS_GAP.as_secs()).unwrap();
     let missing = || answer(1, Outcome::Missing);
