@@ -4,19 +4,19 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use uuid::Uuid;
 
 use super::letters::{About, context, tone};
 use super::still_true::{asks_for_money, still_true};
 use super::witness::{self, View};
 use super::{Ctx, Report, Result, card_link, cards, expiring, ladders, notices, pay_link};
+use crate::billing::decline::{Class, Decline};
 use crate::billing::dunning::LATE_REFUSAL;
 use crate::billing::ids::CustomerId;
 use crate::mail::{
     AlarmContext, Letter, Link, Mail, MailContext, MailName, Mailbox, MessageId, SendError, letter,
     regional_locale,
 };
-use crate::store::{ChargeFilter, Claimed, Customer, OutboxItem, OutboxKind, OutboxResult};
+use crate::store::{ChargeFilter, Claimed, Customer, Leaving, OutboxItem, OutboxKind, OutboxResult};
 
 /// Limit: a mail server that will not have it is tried for this long (greylisting, outages).
 const TRY_FOR: Duration = Duration::from_secs(48 * 3600);
@@ -96,14 +96,25 @@ async fn keep(ctx: &Ctx, group: Vec<OutboxItem>, view: &View, report: &mut Repor
     if leaving.is_empty() {
         return Ok(());
     }
-    let ids: Vec<Uuid> = leaving.iter().map(|(item, _)| item.id).collect();
+    let rows: Vec<Leaving> = leaving.iter().map(|(item, one)| row(ctx, item, one)).collect();
     // Crash: what is marked and never sent counts as perhaps sent, and is sent once more. Never a third time.
-    let marked = ctx.store.mark_leaving(&ids, &ctx.worker, ctx.now()).await?;
+    let marked = ctx.store.mark_leaving(&rows, &ctx.worker, ctx.now()).await?;
     for (item, outgoing) in leaving.into_iter().filter(|(item, _)| marked.contains(&item.id)) {
         let result = send(ctx, &item, &outgoing, report).await?;
         finish(ctx, &item, result, report).await?;
     }
     Ok(())
+}
+
+/// What asks for money for the first time leaves alone: another process may be about to write to the same customer.
+fn row(ctx: &Ctx, item: &OutboxItem, outgoing: &Outgoing) -> Leaving {
+    let first = outgoing.asks.is_some() && item.unknowns == 0 && !mutant!(MailsUncounted);
+    Leaving { id: item.id, alone_since: first.then(|| a_day_ago(ctx).as_second()) }
+}
+
+/// A dunning mail since then is today's.
+fn a_day_ago(ctx: &Ctx) -> Timestamp {
+    ctx.now().checked_sub(ONE_MAIL_PER).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
 async fn finish(ctx: &Ctx, item: &OutboxItem, result: OutboxResult, report: &mut Report) -> Result<()> {
@@ -152,11 +163,9 @@ async fn mail(ctx: &Ctx, item: &OutboxItem, asked: bool, report: &mut Report) ->
     if let Some(given_up) = perhaps_sent(item, report) {
         return ends(given_up);
     }
-    if asks_for_money(name) && item.unknowns == 0 {
-        let since = ctx.now().checked_sub(ONE_MAIL_PER).unwrap_or(Timestamp::UNIX_EPOCH);
-        if asked || ctx.store.mails_since(customer.customer_id(), since).await? > 0 {
-            return ends(wait(ctx, ONE_MAIL_PER / 4, "the customer had a mail today".into(), false));
-        }
+    let is_first = asks_for_money(name) && item.unknowns == 0 && !mutant!(MailsUncounted);
+    if is_first && (asked || ctx.store.mails_since(customer.customer_id(), a_day_ago(ctx)).await? > 0) {
+        return ends(wait(ctx, ONE_MAIL_PER / 4, "the customer had a mail today".into(), false));
     }
     let letter = match &about {
         Some(claimed) => write(ctx, name, claimed, &customer, item).await?,
@@ -218,7 +227,12 @@ async fn write(
     // What was refused days after the page is not what the saved card was refused for.
     let of_page = item.step.starts_with(LATE_REFUSAL);
     let attempts = ctx.store.attempts(claimed.charge.id).await?;
-    let decline = attempts.iter().rev().find_map(crate::store::AttemptRow::decline).filter(|_| !of_page);
+    let last = attempts.iter().rev().find_map(crate::store::AttemptRow::decline);
+    // The mail names the card that was declined, not one that was saved since, nor one that was never tried.
+    let is_declined_card = last.as_ref().is_some_and(|decline| {
+        decline.fingerprint.is_none() || decline.fingerprint == customer.card_fingerprint
+    });
+    let decline = last.or_else(|| refused_before(claimed)).filter(|_| !of_page);
     let about = About {
         claimed,
         customer,
@@ -230,10 +244,19 @@ async fn write(
         locale: regional_locale(&ctx.templates, name, &customer.locale),
     };
     let mut context = context(&ctx.head, &about);
-    if of_page || ctx.store.paid_without_card(claimed.charge.id).await? {
+    if of_page
+        || (asks_for_money(name) && !is_declined_card)
+        || ctx.store.paid_without_card(claimed.charge.id).await?
+    {
         context.card = None;
     }
     render(ctx, name, &context)
+}
+
+/// Why nothing was tried, where a bank had refused the card for ever.
+fn refused_before(claimed: &Claimed) -> Option<Decline> {
+    let never = claimed.charge.dunning.is_some_and(|case| case.class == Class::Never);
+    never.then(|| Decline::refused_before(claimed.card_fingerprint.as_deref()))
 }
 
 pub(super) fn render(ctx: &Ctx, name: MailName, context: &MailContext) -> Result<Letter> {
@@ -283,7 +306,7 @@ async fn send(
 }
 
 /// One Message-ID per promise, also after a restore: a mail sent twice can be recognised.
-fn compose(ctx: &Ctx, id: Uuid, to: Mailbox, letter: Letter) -> Result<Mail, String> {
+fn compose(ctx: &Ctx, id: uuid::Uuid, to: Mailbox, letter: Letter) -> Result<Mail, String> {
     let domain = ctx.head.from.email().rsplit('@').next().unwrap_or("localhost").to_owned();
     let id = MessageId::new(&format!("<{id}@{domain}>")).map_err(|error| error.to_string())?;
     let mut mail = Mail::new(id, ctx.head.from.clone(), to, letter, ctx.clock.now())

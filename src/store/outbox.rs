@@ -228,18 +228,6 @@ batch! {
 }
 pub(super) const INSERT_OUTBOX: Sql = INSERT;
 
-batch! {
-    MARK_LEAVING = "UPDATE outbox SET unknowns = unknowns + 1 WHERE state = 'pending' AND lease_owner = $2 AND wake_at > $3 \
-        AND id IN (SELECT r.id FROM",
-    (id TEXT),
-    ") RETURNING id"
-}
-
-#[derive(Serialize)]
-struct Leaving {
-    id: Uuid,
-}
-
 macro_rules! claimable {
     ($open:literal, $close:literal) => {
         concat!(
@@ -328,19 +316,6 @@ impl Store {
         Ok(items)
     }
 
-    /// Marks mails that are about to leave: whatever happens now, they may have. Returns those still leased.
-    ///
-    /// # Errors
-    /// [`super::StoreError::Database`].
-    pub async fn mark_leaving(&self, ids: &[Uuid], owner: &str, now: Timestamp) -> Result<Vec<Uuid>> {
-        let (sql, rows) =
-            (self.text(MARK_LEAVING), json(&ids.iter().map(|id| Leaving { id: *id }).collect::<Vec<_>>()));
-        let marked: Vec<String> = alone!(self, db => {
-            sqlx::query_scalar(sql).bind(&rows).bind(owner).bind(now.as_second()).fetch_all(db).await?
-        });
-        Ok(marked.iter().filter_map(|id| id.parse().ok()).collect())
-    }
-
     /// Records what came of a promise, and so of its mark.
     ///
     /// # Errors
@@ -376,17 +351,5 @@ impl Store {
                 .await?;
         });
         Ok(())
-    }
-
-    /// How many dunning mails left for this customer since an instant.
-    ///
-    /// # Errors
-    /// [`super::StoreError::Database`].
-    pub async fn mails_since(&self, customer: CustomerId, since: Timestamp) -> Result<i64> {
-        const COUNT: &str = "SELECT COUNT(*) FROM outbox WHERE customer_id = $1 AND kind = 'mail' AND state = 'done' AND done_at > $2 \
-            AND template IN ('payment_failed', 'authentication_required', 'last_notice')";
-        Ok(on_db!(self, db => {
-            sqlx::query_scalar(COUNT).bind(customer.to_string()).bind(since.as_second()).fetch_one(db).await?
-        }))
     }
 }

@@ -1,6 +1,6 @@
 //! Promises to act and Stripe's events: stored once, taken by one worker, kept or tried again.
 
-use recurd::store::{OutboxInsert, OutboxItem, OutboxKind, OutboxResult, Store};
+use recurd::store::{Leaving, OutboxInsert, OutboxItem, OutboxKind, OutboxResult, Store};
 
 use crate::*;
 
@@ -84,17 +84,39 @@ on_both! {
         db.store.promise(&alarms).await.unwrap();
         let mine = claim(&db.store, "me", 0).await;
         let ids = [mine[0].id, mine[1].id];
-        assert!(db.store.mark_leaving(&ids, "you", at(5)).await.unwrap().is_empty(), "not yours");
-        assert!(db.store.mark_leaving(&ids, "me", at(HOUR)).await.unwrap().is_empty(), "the lease is over");
-        assert_eq!(db.store.mark_leaving(&ids[..1], "me", at(5)).await.unwrap(), ids[..1]);
+        let rows = ids.map(|id| Leaving { id, alone_since: None });
+        assert!(db.store.mark_leaving(&rows, "you", at(5)).await.unwrap().is_empty(), "not yours");
+        assert!(db.store.mark_leaving(&rows, "me", at(HOUR)).await.unwrap().is_empty(), "the lease is over");
+        assert_eq!(db.store.mark_leaving(&rows[..1], "me", at(5)).await.unwrap(), ids[..1]);
         let later = OutboxResult::Later { at: at(100), why: "451".into(), maybe_sent: false };
         db.store.finish_outbox(&mine[1], "me", &later, at(6)).await.unwrap();
         let next = claim(&db.store, "you", HOUR).await;
         let unknowns: Vec<_> = next.iter().map(|item| (item.id == ids[0], item.unknowns)).collect();
         assert_eq!(unknowns, [(true, 1), (false, 0)], "who died after the mark may have sent it");
-        db.store.mark_leaving(&[next[0].id], "you", at(HOUR + 1)).await.unwrap();
+        db.store.mark_leaving(&rows[..1], "you", at(HOUR + 1)).await.unwrap();
         db.store.finish_outbox(&next[0], "you", &later, at(HOUR + 2)).await.unwrap();
         assert_eq!(db.number("SELECT MAX(unknowns) FROM outbox").await, 1, "a refused mail did not leave");
+    }
+
+    async fn of_two_dunning_mails_to_one_customer_one_leaves(db: Db) {
+        const PAIRS: u32 = 20;
+        add_customers(&db.store, 0..PAIRS).await;
+        for customer in 0..PAIRS {
+            let names = [format!("{customer} one"), format!("{customer} two")];
+            let mails = names.each_ref().map(|name| mail(customer, name, "payment_failed", 0));
+            db.store.promise(&mails).await.unwrap();
+            let mine = db.store.claim_outbox("me", at(0), at(HOUR), 1).await.unwrap().remove(0).id;
+            let yours = db.store.claim_outbox("you", at(0), at(HOUR), 1).await.unwrap().remove(0).id;
+            let mark = async |id, owner, alone_since| {
+                let marked = db.store.mark_leaving(&[Leaving { id, alone_since }], owner, at(5)).await.unwrap();
+                marked.len()
+            };
+            let (one, other) = tokio::join!(mark(mine, "me", Some(-9)), mark(yours, "you", Some(-9)));
+            assert_eq!(one + other, 1, "both processes write to customer {customer}");
+            let (waits, who) = if one == 0 { (mine, "me") } else { (yours, "you") };
+            assert_eq!(mark(waits, who, Some(-9)).await, 0, "the other has perhaps left");
+            assert_eq!(mark(waits, who, None).await, 1, "what has left before is sent again whatever else has");
+        }
     }
 
     async fn dunning_mails_that_left_are_counted_and_no_others(db: Db) {
