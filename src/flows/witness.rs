@@ -19,6 +19,7 @@ use super::{Ctx, FlowError, Result, guard};
 use crate::billing::ids::ChargeId;
 use crate::store::Instance;
 use crate::stripe::customers::CustomerFields;
+use crate::stripe::payment_intents::PaymentIntent;
 
 /// How long an agreement counts, in seconds.
 const AGREED_SECS: i64 = 3600;
@@ -28,6 +29,8 @@ const NONCE: &str = "recurd_nonce";
 pub(super) const DELETED: &str = "(deleted)";
 /// How much longer ago than the newest nonce a recovery looks.
 const MARGIN: SignedDuration = SignedDuration::from_hours(1);
+/// Limit: pages of the account's PaymentIntents, a hundred on each, that are read before the first witness is called.
+const PAGES_MAX: usize = 100;
 /// A nonce is shown within this time of its commit or not at all; the next look makes up for it.
 const SHOW_WITHIN: SignedDuration = SignedDuration::from_secs(60);
 
@@ -216,40 +219,50 @@ pub(super) async fn make(ctx: &Ctx, recoveries: u32) -> Result<Option<String>> {
     Ok(ctx.store.instance(ctx.now()).await?.witness)
 }
 
-/// Whether the account's newest PaymentIntents name a charge that a database without a witness should know.
+/// Whether the account's newest PaymentIntents, other tools' among them, name a charge that a database without a witness
+/// should know.
 async fn not_the_first(ctx: &Ctx, known: &Instance) -> Result<Option<String>> {
-    let newest = ctx.stripe.payment_intents_since(Timestamp::UNIX_EPOCH).next().await?.unwrap_or_default();
-    // Read after the list: without a witness even now, nobody on this database had collected when it was read.
-    if let Some(witness) = ctx.store.instance(ctx.now()).await?.witness {
-        return compare(ctx, &witness).await;
-    }
-    for intent in &newest {
-        let (Some(instance), Some(charge)) = (intent.metadata.get(INSTANCE), intent.metadata.get(CHARGE))
-        else {
-            continue;
-        };
-        if *instance != ctx.instance.to_string() {
-            if known.cleared_at.is_some() || instance.is_empty() {
-                continue;
-            }
-            let why = format!(
-                "Stripe knows charges of another recurd database ({instance}), this one has never charged: restore that \
-                 one, or, if both are meant to use this account, `recurd resume`"
-            );
-            guard::halt(&ctx.store, guard::SELF, &why, ctx.now()).await?;
-            return Ok(Some(why));
+    let mut newest = ctx.stripe.payment_intents_since(Timestamp::UNIX_EPOCH);
+    for _ in 0..PAGES_MAX {
+        let Some(page) = newest.next().await? else { break };
+        // Read after the list: without a witness even now, nobody on this database had collected when it was read.
+        if let Some(witness) = ctx.store.instance(ctx.now()).await?.witness {
+            return compare(ctx, &witness).await;
         }
-        // A database without a witness never collected; a customer may have paid on a page.
-        let on_page = is_of_page(intent) || !intent.metadata.contains_key(ATTEMPT);
-        let is_known = match charge.parse::<ChargeId>() {
-            Ok(id) => on_page && ctx.store.find_charge(id).await?.is_some(),
-            Err(_) => true,
-        };
-        if !is_known {
-            let why =
-                format!("Stripe knows more of charge {charge} than this database: look at `recurd recover`");
-            return behind(ctx, known.created_at, why).await.map(Some);
+        for intent in &page {
+            if let Some(why) = strange(ctx, known, intent).await? {
+                return Ok(Some(why));
+            }
         }
     }
     Ok(None)
+}
+
+/// What a PaymentIntent proves: this database should know it, and does not.
+async fn strange(ctx: &Ctx, known: &Instance, intent: &PaymentIntent) -> Result<Option<String>> {
+    let (Some(instance), Some(charge)) = (intent.metadata.get(INSTANCE), intent.metadata.get(CHARGE)) else {
+        return Ok(None);
+    };
+    if *instance != ctx.instance.to_string() {
+        if known.cleared_at.is_some() || instance.is_empty() {
+            return Ok(None);
+        }
+        let why = format!(
+            "Stripe knows charges of another recurd database ({instance}), this one has never charged: restore that \
+             one, or, if both are meant to use this account, `recurd resume`"
+        );
+        guard::halt(&ctx.store, guard::SELF, &why, ctx.now()).await?;
+        return Ok(Some(why));
+    }
+    // A database without a witness never collected; a customer may have paid on a page.
+    let on_page = is_of_page(intent) || !intent.metadata.contains_key(ATTEMPT);
+    let is_known = match charge.parse::<ChargeId>() {
+        Ok(id) => on_page && ctx.store.find_charge(id).await?.is_some(),
+        Err(_) => true,
+    };
+    if is_known {
+        return Ok(None);
+    }
+    let why = format!("Stripe knows more of charge {charge} than this database: look at `recurd recover`");
+    behind(ctx, known.created_at, why).await.map(Some)
 }

@@ -474,11 +474,8 @@ async fn of_two_copies_the_one_that_is_behind_does_not_repeat_what_nobody_answer
     assert!(ctx.store.halted().await.unwrap().is_some());
 }
 
-#[tokio::test]
-async fn an_empty_database_does_not_charge_what_a_lost_one_may_have_charged() {
-    let lost = Scene::new(&["pm_card_visa"]).await;
-    lost.days(1).await;
-    let posts = lost.requests("/v1/payment_intents");
+/// Another database for the same shop, with the same customer and what is due of theirs.
+async fn set_up_anew(lost: &Scene) -> Ctx {
     let store = Store::open(&format!("sqlite://{}", lost.dir.join("new.db").display())).await.unwrap();
     store.migrate().await.unwrap();
     let new = lost.on(store).await;
@@ -488,6 +485,15 @@ async fn an_empty_database_does_not_charge_what_a_lost_one_may_have_charged() {
     );
     assert!(import::import(&new, lines.as_bytes(), |_| {}).await.unwrap().bad.is_empty());
     new.run_once(Job::Materialize, 10).await.unwrap();
+    new
+}
+
+#[tokio::test]
+async fn an_empty_database_does_not_charge_what_a_lost_one_may_have_charged() {
+    let lost = Scene::new(&["pm_card_visa"]).await;
+    lost.days(1).await;
+    let posts = lost.requests("/v1/payment_intents");
+    let new = set_up_anew(&lost).await;
     assert!(new.run_once(Job::Collect, 10).await.unwrap().stopped.is_some());
     let why = new.store.halted().await.unwrap().unwrap();
     assert!(why.starts_with("Stripe knows charges of another recurd database"), "{why}");
@@ -496,6 +502,21 @@ async fn an_empty_database_does_not_charge_what_a_lost_one_may_have_charged() {
     guard::resume(&new.store, "ana", "a second shop", lost.world.clock.now()).await.unwrap();
     lost.days_on(&new, 1).await;
     assert_eq!(lost.requests("/v1/payment_intents"), posts + 1);
+}
+
+#[tokio::test]
+async fn an_empty_database_is_noticed_behind_whatever_other_tools_have_made_since() {
+    let lost = Scene::new(&["pm_card_visa"]).await;
+    lost.days(1).await;
+    for _ in 0..250 {
+        let foreign = [("amount", "500"), ("currency", "eur")];
+        let made = lost.world.sandbox.handle(&Request::post("/v1/payment_intents", &foreign));
+        assert!(made.response().is_some_and(|answer| answer.status == 200));
+    }
+    let new = set_up_anew(&lost).await;
+    new.run_once(Job::Collect, 10).await.unwrap();
+    let why = new.store.halted().await.unwrap().expect("the 251st PaymentIntent is the lost database's");
+    assert!(why.starts_with("Stripe knows charges of another recurd database"), "{why}");
 }
 
 #[tokio::test]
