@@ -150,8 +150,10 @@ async fn collect(ctx: &Ctx, group: Vec<Claimed>, report: &mut Report) -> Result<
     }
 }
 
+/// Whether what the bank says to the one decides about the other: to a first try only of the same amount.
 fn is_same_card(one: &Claimed, other: &Claimed) -> bool {
-    one.fingerprint().is_some() && one.fingerprint() == other.fingerprint()
+    let concerns = other.charge.dunning.is_some() || one.charge.amount == other.charge.amount;
+    one.fingerprint().is_some() && one.fingerprint() == other.fingerprint() && concerns
 }
 
 /// Writes an attempt for each charge, marked as sending, in one transaction; and why not for each, if a limit was met.
