@@ -63,11 +63,14 @@ fn a_line_that_is_cut(sandbox: &Sandbox, shop: Shop, line: &Line, what: &str) {
     let shop = shop.set("STRIPE__ENDPOINT_PER_SEC", PAYMENTS_PER_SEC).set("LIMITS__BATCH", "50");
     let mut all = replicas(&shop, REPLICAS);
     wait("the replicas are at work", || !sandbox.paid().is_empty());
-    for _ in 0..cuts {
+    // On a busy machine there may be nothing on its way when the line breaks.
+    let mut done = 0;
+    while done < cuts || (done < 5 * cuts && shop.unanswered() == 0 && shop.open() > 0) {
         dice.moment(900);
         line.cut();
         dice.moment(500);
         line.mend();
+        done += 1;
     }
     wait("only what is unknown is left", || shop.open() == shop.resting());
     for one in &mut all {
@@ -79,7 +82,7 @@ fn a_line_that_is_cut(sandbox: &Sandbox, shop: Shop, line: &Line, what: &str) {
     shop.run_until_collected();
     assert_books_agree(sandbox, &shop, charges, 0);
     say(&format!(
-        "{what}: {cuts} times, {} connections, {charges} charges, of {unknown} the answer was lost",
+        "{what}: {done} times, {} connections, {charges} charges, of {unknown} the answer was lost",
         line.cuts()
     ));
 }
