@@ -32,7 +32,7 @@ pub(super) async fn explain(global: &Global, typed: &str) -> Result<Exit> {
     say!("");
     let mut lines = lines(&story);
     if let Some((at, why)) = untried(charge, &story) {
-        say(&mut lines, at, format!("no card was tried: {why}"));
+        lines.entry(at).or_default().insert(0, format!("no card was tried: {why}"));
     }
     for (secs, sentences) in lines {
         for sentence in sentences {
