@@ -70,9 +70,12 @@ pub(super) async fn promise_renewed(ctx: &Ctx, customer: CustomerId, card: &Card
     let mut tries = Vec::new();
     for one in open {
         let attempts = ctx.store.attempts(one.charge.id).await?;
-        let declined_on =
-            attempts.iter().rev().find_map(AttemptRow::decline).and_then(|decline| decline.fingerprint);
-        if declined_on.is_some() && card.fingerprint.is_some() && declined_on != card.fingerprint {
+        // What was never tried was kept from the old number too.
+        let of_old =
+            attempts.iter().rev().find_map(AttemptRow::decline).is_none_or(|decline| {
+                decline.fingerprint.is_some() && decline.fingerprint != card.fingerprint
+            });
+        if of_old && card.fingerprint.is_some() {
             tries.push(OutboxInsert::try_card(&one.charge, card, ctx.now()));
         }
     }

@@ -151,6 +151,19 @@ async fn a_card_that_was_refused_for_ever_is_tried_for_nothing_else_until_it_is_
 }
 
 #[tokio::test]
+async fn what_was_not_tried_on_a_refused_card_is_tried_when_the_network_sends_its_new_number() {
+    let (scene, ann) = Scene::scripted("lost_card").await;
+    scene.person("ann", "pm_card_visa", "basic", "2026-01-07T10:00:00Z").await;
+    scene.days(3).await;
+    assert_eq!(scene.tries(), ["declined, lost_card"]);
+    scene.world.sandbox.update_card(&ann.card);
+    scene.hours(1).await;
+    assert_eq!(scene.tries(), ["declined, lost_card", "paid", "paid"]);
+    assert_eq!(scene.states().await, ["paid"; 2]);
+    scene.agree().await;
+}
+
+#[tokio::test]
 async fn the_card_networks_limits_hold_whatever_the_ladder_says() {
     let steps: Vec<String> = (0..20).map(|_| "{ after = \"1 hours\", retry = true }".to_owned()).collect();
     let ladder = format!("[dunning]\nsteps = [{}]\nfinally_after = \"1 days\"\n", steps.join(", "));
