@@ -121,7 +121,7 @@ async fn finish(ctx: &Ctx, item: &OutboxItem, result: OutboxResult, report: &mut
     let word = match &result {
         OutboxResult::Done => "done",
         OutboxResult::Dropped(_) => "dropped",
-        OutboxResult::Failed(_) => "failed",
+        OutboxResult::Failed(_) | OutboxResult::PerhapsSent(_) => "failed",
         OutboxResult::Later { .. } => "later",
     };
     report.count(word);
@@ -133,7 +133,9 @@ async fn finish(ctx: &Ctx, item: &OutboxItem, result: OutboxResult, report: &mut
     };
     ctx.store.finish_outbox(item, &ctx.worker, &result, ctx.now()).await?;
     match (result, item.charge) {
-        (OutboxResult::Failed(why), Some(id)) if item.template.as_deref() == Some(NOTICE) => {
+        (OutboxResult::Failed(why) | OutboxResult::PerhapsSent(why), Some(id))
+            if item.template.as_deref() == Some(NOTICE) =>
+        {
             notices::lost(ctx, id, &why, report).await
         }
         _ => Ok(()),
@@ -343,7 +345,7 @@ fn alarm(ctx: &Ctx, item: &OutboxItem, report: &mut Report) -> Result<Prepared> 
 fn later(ctx: &Ctx, item: &OutboxItem, why: String, maybe_sent: bool, report: &mut Report) -> OutboxResult {
     if ctx.now().duration_since(item.created_at).unsigned_abs() > TRY_FOR {
         report.problem(format!("{} {}: given up after two days: {why}", item.subject, item.step));
-        return OutboxResult::Failed(why);
+        return if maybe_sent { OutboxResult::PerhapsSent(why) } else { OutboxResult::Failed(why) };
     }
     let minutes = match item.tries {
         ..=1 => 5,

@@ -209,6 +209,8 @@ pub enum OutboxResult {
     Dropped(String),
     /// Cannot be kept, and why.
     Failed(String),
+    /// Given up, and why; the mail may have been accepted all the same.
+    PerhapsSent(String),
     /// Try again at this instant.
     Later {
         /// When.
@@ -333,6 +335,7 @@ impl Store {
             OutboxResult::Done => ("done", None, None, false),
             OutboxResult::Dropped(why) => ("dropped", Some(why), None, false),
             OutboxResult::Failed(why) => ("failed", Some(why), None, false),
+            OutboxResult::PerhapsSent(why) => ("failed", Some(why), None, true),
             OutboxResult::Later { at, why, maybe_sent } => {
                 ("pending", Some(why), Some(at.as_second()), *maybe_sent)
             }

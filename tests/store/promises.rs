@@ -136,6 +136,16 @@ on_both! {
         }
         let since = async |customer, secs| db.store.mails_since(customer_id(customer), at(secs)).await.unwrap();
         assert_eq!((since(0, 99).await, since(0, 100).await, since(0, 101).await), (2, 1, 0));
+        for (result, at_least) in [
+            (OutboxResult::Failed("550".into()), 0),
+            (OutboxResult::PerhapsSent("the connection broke".into()), 1),
+            (OutboxResult::Later { at: at(999), why: "the connection broke".into(), maybe_sent: true }, 2),
+        ] {
+            db.store.promise(&[mail(0, &format!("{result:?}"), "last_notice", 0)]).await.unwrap();
+            let item = claim(&db.store, "me", 0).await.remove(0);
+            db.store.finish_outbox(&item, "me", &result, at(200)).await.unwrap();
+            assert_eq!(since(0, 150).await, at_least, "what may have left counts: {result:?}");
+        }
         assert_eq!((since(1, 99).await, since(9, 99).await), (1, 0));
     }
 
