@@ -39,6 +39,8 @@ struct Outgoing {
     to: Option<CustomerId>,
     /// Whom it asks for money.
     asks: Option<CustomerId>,
+    /// It asks for the first time, and leaves alone: another process may be about to write to the same customer.
+    is_first: bool,
 }
 
 /// What becomes of a promise before anything leaves.
@@ -96,7 +98,9 @@ async fn keep(ctx: &Ctx, group: Vec<OutboxItem>, view: &View, report: &mut Repor
     if leaving.is_empty() {
         return Ok(());
     }
-    let rows: Vec<Leaving> = leaving.iter().map(|(item, one)| row(ctx, item, one)).collect();
+    let alone_since = |one: &Outgoing| one.is_first.then(|| a_day_ago(ctx).as_second());
+    let row = |(item, one): &(OutboxItem, Outgoing)| Leaving { id: item.id, alone_since: alone_since(one) };
+    let rows: Vec<Leaving> = leaving.iter().map(row).collect();
     // Crash: what is marked and never sent counts as perhaps sent, and is sent once more. Never a third time.
     let marked = ctx.store.mark_leaving(&rows, &ctx.worker, ctx.now()).await?;
     for (item, outgoing) in leaving.into_iter().filter(|(item, _)| marked.contains(&item.id)) {
@@ -104,12 +108,6 @@ async fn keep(ctx: &Ctx, group: Vec<OutboxItem>, view: &View, report: &mut Repor
         finish(ctx, &item, result, report).await?;
     }
     Ok(())
-}
-
-/// What asks for money for the first time leaves alone: another process may be about to write to the same customer.
-fn row(ctx: &Ctx, item: &OutboxItem, outgoing: &Outgoing) -> Leaving {
-    let first = outgoing.asks.is_some() && item.unknowns == 0 && !mutant!(MailsUncounted);
-    Leaving { id: item.id, alone_since: first.then(|| a_day_ago(ctx).as_second()) }
 }
 
 /// A dunning mail since then is today's.
@@ -179,7 +177,9 @@ async fn mail(ctx: &Ctx, item: &OutboxItem, asked: bool, report: &mut Report) ->
         .and_then(|to| compose(ctx, item.id, to, letter));
     let customer = item.customer.filter(|_| asks_for_money(name));
     Ok(match mail {
-        Ok(mail) => Prepared::Leaves(Box::new(Outgoing { mail, to: item.customer, asks: customer })),
+        Ok(mail) => {
+            Prepared::Leaves(Box::new(Outgoing { mail, to: item.customer, asks: customer, is_first }))
+        }
         Err(why) => Prepared::Ends(OutboxResult::Failed(why)),
     })
 }
@@ -338,7 +338,7 @@ fn alarm(ctx: &Ctx, item: &OutboxItem, report: &mut Report) -> Result<Prepared> 
     let letter = letter::write_alarm(&ctx.templates, &alarm)
         .map_err(|error| super::FlowError::Refused(error.to_string()))?;
     let mail = compose(ctx, item.id, operator, letter).map_err(super::FlowError::Refused)?;
-    Ok(Prepared::Leaves(Box::new(Outgoing { mail, to: None, asks: None })))
+    Ok(Prepared::Leaves(Box::new(Outgoing { mail, to: None, asks: None, is_first: false })))
 }
 
 /// 5 minutes, 15 minutes, one hour, then every four hours, for two days.

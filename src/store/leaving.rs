@@ -7,20 +7,13 @@ use uuid::Uuid;
 use super::charges::json;
 use super::sql::{Sql, batch, in_tx, on_db};
 use super::{Result, Store};
-use crate::billing::ids::CustomerId;
+use crate::billing::ids::{ChargeId, CustomerId};
 
-/// Dunning mails of a customer that left, or may have, since an instant.
-macro_rules! dunned_since {
-    ($customer:literal, $since:literal) => {
-        concat!(
-            "o.customer_id = ",
-            $customer,
-            " AND o.kind = 'mail' AND (o.state = 'done' OR o.unknowns > 0) ",
-            "AND (o.done_at IS NULL OR o.done_at > ",
-            $since,
-            ") ",
-            "AND o.template IN ('payment_failed', 'authentication_required', 'last_notice')"
-        )
+/// Dunning mails that left, or may have.
+macro_rules! dunned {
+    () => {
+        "o.kind = 'mail' AND (o.state = 'done' OR o.unknowns > 0) \
+         AND o.template IN ('payment_failed', 'authentication_required', 'last_notice')"
     };
 }
 
@@ -30,7 +23,8 @@ batch! {
     concat!(
         "WHERE outbox.id = r.id AND outbox.state = 'pending' AND outbox.lease_owner = $2 AND outbox.wake_at > $3 ",
         "AND (r.alone_since IS NULL OR NOT EXISTS (SELECT 1 FROM outbox o WHERE o.id <> r.id AND ",
-        dunned_since!("outbox.customer_id", "r.alone_since"), ")) RETURNING outbox.id"
+        "o.customer_id = outbox.customer_id AND (o.done_at IS NULL OR o.done_at > r.alone_since) AND ",
+        dunned!(), ")) RETURNING outbox.id"
     )
 }
 
@@ -70,9 +64,23 @@ impl Store {
     /// # Errors
     /// [`super::StoreError::Database`].
     pub async fn mails_since(&self, customer: CustomerId, since: Timestamp) -> Result<i64> {
-        const COUNT: &str = concat!("SELECT COUNT(*) FROM outbox o WHERE ", dunned_since!("$1", "$2"));
+        const COUNT: &str = concat!(
+            "SELECT COUNT(*) FROM outbox o WHERE o.customer_id = $1 AND (o.done_at IS NULL OR o.done_at > $2) AND ",
+            dunned!()
+        );
         Ok(on_db!(self, db => {
             sqlx::query_scalar(COUNT).bind(customer.to_string()).bind(since.as_second()).fetch_one(db).await?
         }))
+    }
+
+    /// Whether a mail about this charge's decline left (or may have: the mail server's answer was lost).
+    ///
+    /// # Errors
+    /// [`super::StoreError::Database`].
+    pub async fn was_dunned(&self, charge: ChargeId) -> Result<bool> {
+        const COUNT: &str = concat!("SELECT COUNT(*) FROM outbox o WHERE o.charge_id = $1 AND ", dunned!());
+        let mails: i64 =
+            on_db!(self, db => sqlx::query_scalar(COUNT).bind(charge.to_string()).fetch_one(db).await?);
+        Ok(mails > 0)
     }
 }

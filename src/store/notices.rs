@@ -66,18 +66,6 @@ impl Store {
         Ok(promises > 0)
     }
 
-    /// Whether a mail about this charge's decline left (or may have: the mail server's answer was lost).
-    ///
-    /// # Errors
-    /// [`super::StoreError::Database`].
-    pub async fn was_dunned(&self, charge: ChargeId) -> Result<bool> {
-        const COUNT: &str = "SELECT COUNT(*) FROM outbox WHERE charge_id = $1 AND kind = 'mail' \
-            AND (state = 'done' OR unknowns > 0) AND template IN ('payment_failed', 'authentication_required', 'last_notice')";
-        let mails: i64 =
-            on_db!(self, db => sqlx::query_scalar(COUNT).bind(charge.to_string()).fetch_one(db).await?);
-        Ok(mails > 0)
-    }
-
     /// Customers whose default card is of a month, who have a charge coming after it, and who were not promised the mail of
     /// `step` for this card.
     ///
