@@ -270,10 +270,11 @@ impl Truth {
         heard_at <= at
     }
 
-    /// The first use of a key was none after all.
+    /// A use of a key was none after all.
     pub fn unused(&mut self, key: &str) {
-        if self.keys.get(key).is_some_and(|known| known.times == 1) {
-            self.keys.remove(key);
+        match self.keys.get_mut(key) {
+            Some(uses) if uses.times > 1 => uses.times -= 1,
+            _ => drop(self.keys.remove(key)),
         }
     }
 
