@@ -45,7 +45,7 @@ pub(super) async fn choose(ctx: &Ctx, claimed: &Claimed) -> Result<Result<Card, 
             why = format!("the card networks allow the next try of the other card at {allowed}");
             continue;
         }
-        ctx.store.set_default_card(customer, &card).await?;
+        ctx.store.set_default_card(customer, &card, Some(claimed.charge.id)).await?;
         failpoint!("backup card chosen");
         return Ok(Ok(card));
     }

@@ -28,7 +28,7 @@ pub(super) async fn adopt(ctx: &Ctx, item: &OutboxItem) -> Result<OutboxResult> 
     if method.customer.as_deref() != Some(owner.stripe_customer.as_str()) {
         return Ok(OutboxResult::Failed(format!("{} was not saved on the customer", method.id)));
     }
-    ctx.store.set_default_card(customer, &card).await?;
+    ctx.store.set_default_card(customer, &card, None).await?;
     failpoint!("card adopted");
     if let Some(charge) = item.charge {
         super::consent::record_paid(ctx, customer, charge, &card).await?;

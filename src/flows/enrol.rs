@@ -325,7 +325,7 @@ pub async fn complete(ctx: &Ctx, session_id: &str) -> Result<Completed> {
     let customer = find_customer(ctx, CustomerId(enrolment.customer_id.parse().unwrap_or_default())).await?;
     let method = attached(ctx, &customer, method).await?;
     let card = card_of(&method).ok_or_else(|| FlowError::Refused(format!("{} is no card", method.id)))?;
-    ctx.store.set_default_card(customer.customer_id(), &card).await?;
+    ctx.store.set_default_card(customer.customer_id(), &card, None).await?;
     failpoint!("enrolment card set");
     let setup_intent = setup.map(|setup| setup.id.clone());
     let mandate = setup.and_then(|setup| setup.mandate.clone());

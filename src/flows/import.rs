@@ -266,7 +266,7 @@ async fn write_group(ctx: &Ctx, group: &[Line], cards: &[Card], imported: &mut I
 async fn remember(ctx: &Ctx, line: &Line, customer: &NewCustomer, card: &Card, now: Timestamp) -> Result<()> {
     let known = ctx.store.find_customer(customer.id).await?.and_then(|customer| customer.payment_method);
     if known.is_none() {
-        ctx.store.set_default_card(customer.id, card).await?;
+        ctx.store.set_default_card(customer.id, card, None).await?;
     }
     let Some(given_at) = line.consent_at().map_err(FlowError::Refused)? else { return Ok(()) };
     let consent = NewConsent {

@@ -133,7 +133,7 @@ async fn default_elsewhere(ctx: &Ctx, ours: &Customer, there: &ActiveCustomer) -
     if ours.payment_method.is_none() && agreed {
         let method = ctx.stripe.retrieve_payment_method(&card).await?.value;
         if let (Some(card), true) = (card_of(&method), method.customer.as_deref() == Some(id)) {
-            ctx.store.set_default_card(ours.customer_id(), &card).await?;
+            ctx.store.set_default_card(ours.customer_id(), &card, None).await?;
             failpoint!("default elsewhere adopted");
             promise_tries(ctx, ours.customer_id(), &card).await?;
         }

@@ -7,7 +7,7 @@ use sqlx::FromRow;
 use super::charges::{json, uuid_range};
 use super::sql::{batch, in_tx, on_db};
 use super::{Result, Store};
-use crate::billing::ids::{CustomerId, SubscriptionId};
+use crate::billing::ids::{ChargeId, CustomerId, SubscriptionId};
 
 /// A customer as stored.
 #[derive(Clone, Debug, FromRow, Serialize)]
@@ -166,14 +166,31 @@ impl Store {
         Ok(in_tx!(self, tx => { sqlx::query(sql).bind(&rows).execute(tx).await?.rows_affected() }))
     }
 
-    /// Makes a card the default for what falls due from now on.
+    /// Makes a card the default for what is tried from now on: who claimed a charge of the customer before must look again,
+    /// save for the caller's own.
     ///
     /// # Errors
     /// [`super::StoreError::Database`].
-    pub async fn set_default_card(&self, customer: CustomerId, card: &Card) -> Result<()> {
+    pub async fn set_default_card(
+        &self,
+        customer: CustomerId,
+        card: &Card,
+        own: Option<ChargeId>,
+    ) -> Result<()> {
+        const BREAK_CLAIMS: &str = "UPDATE charge SET version = version + 1 WHERE state IN ('due', 'past_due') AND id <> $4 \
+            AND customer_id = (SELECT id FROM customer WHERE id = $1 \
+            AND (COALESCE(payment_method, '') <> $2 OR COALESCE(card_fingerprint, '') <> $3))";
         const SET: &str = "UPDATE customer SET payment_method = $2, card_brand = $3, card_last4 = $4, card_exp_month = $5, \
             card_exp_year = $6, card_fingerprint = $7, card_entered_at = $8 WHERE id = $1";
-        on_db!(self, db => {
+        let own = own.map(|own| own.to_string()).unwrap_or_default();
+        in_tx!(self, tx => {
+            sqlx::query(BREAK_CLAIMS)
+                .bind(customer.to_string())
+                .bind(&card.payment_method)
+                .bind(card.fingerprint.as_deref().unwrap_or_default())
+                .bind(&own)
+                .execute(&mut *tx)
+                .await?;
             sqlx::query(SET)
                 .bind(customer.to_string())
                 .bind(&card.payment_method)
@@ -183,7 +200,7 @@ impl Store {
                 .bind(card.exp_year)
                 .bind(&card.fingerprint)
                 .bind(card.entered_at)
-                .execute(db)
+                .execute(tx)
                 .await?;
         });
         Ok(())

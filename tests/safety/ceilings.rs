@@ -78,7 +78,7 @@ async fn a_try_that_was_written_down_is_bound_by_the_history_of_the_card_that_it
         fingerprint: Some("another".into()),
         entered_at: 0,
     };
-    ctx.store.set_default_card(id, &new).await.unwrap();
+    ctx.store.set_default_card(id, &new, None).await.unwrap();
     assert_ne!(fingerprint().await, old);
     assert_eq!(leave_within(&scene, 22).await, 0, "one try of one card a day");
     assert_eq!(leave_within(&scene, 3).await, 1);

@@ -308,7 +308,7 @@ async fn many_refusals_alike_halt_and_no_customer_hears_of_them() {
     let ctx = &scene.world.ctx;
     // As if the key were of another account: no saved card exists there.
     for customer in ctx.store.list_customers(0, 100).await.unwrap() {
-        ctx.store.set_default_card(customer.customer_id(), &gone(&customer)).await.unwrap();
+        ctx.store.set_default_card(customer.customer_id(), &gone(&customer), None).await.unwrap();
     }
     ctx.run_once(Job::Materialize, 500).await.unwrap();
     let mut refused = 0;
@@ -321,7 +321,7 @@ async fn many_refusals_alike_halt_and_no_customer_hears_of_them() {
     let scene = Scene::new(&["pm_card_visa"; 12]).await;
     let ctx = &scene.world.ctx;
     for customer in ctx.store.list_customers(0, 100).await.unwrap() {
-        ctx.store.set_default_card(customer.customer_id(), &gone(&customer)).await.unwrap();
+        ctx.store.set_default_card(customer.customer_id(), &gone(&customer), None).await.unwrap();
     }
     scene.hours(3).await;
     let why = ctx.store.halted().await.unwrap().unwrap();

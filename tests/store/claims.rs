@@ -35,12 +35,12 @@ on_both! {
             fingerprint: Some("fp_1".into()),
             entered_at: 0,
         };
-        db.store.set_default_card(customer_id(0), &card).await.unwrap();
+        db.store.set_default_card(customer_id(0), &card, None).await.unwrap();
         let claimed = collect(&db.store, "me", 0, 10).await.remove(0);
         assert_eq!((claimed.stripe_customer.as_str(), claimed.payment_method.as_deref()), ("cus_0", Some("pm_1")));
         assert_eq!((claimed.plan.as_str(), claimed.revision), ("pro", 1));
         assert_eq!((claimed.card_fingerprint.as_deref(), claimed.statement_suffix.as_deref()), (Some("fp_1"), Some("PRO")));
-        assert_eq!((claimed.charge.version, claimed.subscription_state), (1, None));
+        assert_eq!((claimed.charge.version, claimed.subscription_state), (2, None), "the card, and the claim");
         settle(&db.store, &[begin(&claimed, 0)], 0).await;
         let prepared = read(&db.store, 0).await.prepared.unwrap();
         assert_eq!(prepared.key, attempt_row(&read(&db.store, 0).await.charge).idempotency_key);
@@ -79,6 +79,29 @@ on_both! {
         assert_eq!(numbers(&taken), [0], "what its worker may have sent comes first");
         let late = db.store.settle(&[paid(&dead[0], 51)], at(51)).await.unwrap();
         assert_eq!(late.lost, [charge_id(0)], "the dead worker comes back and has lost its lease");
+    }
+
+    async fn who_claimed_a_charge_looks_again_when_the_customer_saves_another_card(db: Db) {
+        add_customers(&db.store, 0..2).await;
+        add_charges(&db.store, [due_charge(0, 0, 10), due_charge(1, 1, 20)]).await;
+        let card = |number: &str| recurd::store::Card {
+            payment_method: number.into(),
+            brand: "visa".into(),
+            last4: "4242".into(),
+            exp_month: 12,
+            exp_year: 2030,
+            fingerprint: Some(number.into()),
+            entered_at: 0,
+        };
+        let save = async |number, own| db.store.set_default_card(customer_id(0), &card(number), own).await.unwrap();
+        save("old", None).await;
+        let [ann, bob] = collect(&db.store, "me", 50, 10).await.try_into().unwrap();
+        save("old", None).await;
+        save("backup", Some(ann.charge.id)).await;
+        assert!(db.store.settle(&[begin(&bob, 50)], at(50)).await.unwrap().lost.is_empty());
+        assert_eq!(read(&db.store, 0).await.charge.version, ann.charge.version, "the same card, and one's own charge");
+        save("new", None).await;
+        assert_eq!(db.store.settle(&[begin(&ann, 50)], at(50)).await.unwrap().lost, [charge_id(0)]);
     }
 
     async fn a_row_that_does_not_read_back_holds_up_no_other(db: Db) {

@@ -205,7 +205,7 @@ on_both! {
             fingerprint: None,
             entered_at: 0,
         };
-        db.store.set_default_card(customer_id(0), &card).await.unwrap();
+        db.store.set_default_card(customer_id(0), &card, None).await.unwrap();
         assert_eq!(db.store.hold_customer("cus_0", Some("dispute")).await.unwrap(), 1);
         let claimed = read(&db.store, 0).await;
         assert_eq!((claimed.payment_method.as_deref(), claimed.hold_why.as_deref()), (Some("pm_1"), Some("dispute")));
@@ -229,7 +229,7 @@ on_both! {
                 fingerprint: fingerprint.map(Into::into),
                 entered_at: 0,
             };
-            db.store.set_default_card(customer_id(number), &card).await.unwrap();
+            db.store.set_default_card(customer_id(number), &card, None).await.unwrap();
         }
         for (number, others) in [(0, 1), (1, 1), (2, 0), (3, 0)] {
             let customer = db.store.find_customer(customer_id(number)).await.unwrap().unwrap();

@@ -78,7 +78,7 @@ on_both! {
                 fingerprint: None,
                 entered_at: 0,
             };
-            db.store.set_default_card(customer_id(number), &card).await.unwrap();
+            db.store.set_default_card(customer_id(number), &card, None).await.unwrap();
         }
         let january = expiring("2026-01-25T00:00:00Z".parse().unwrap())[0];
         let found = |step: &'static str| {
