@@ -207,8 +207,6 @@ CREATE TABLE attempt (
     CHECK (state IN ('prepared', 'void', 'rejected') OR first_sent_at IS NOT NULL)
 );
 CREATE UNIQUE INDEX attempt_open ON attempt (charge_id) WHERE finished_at IS NULL;
--- Cards that are never to be tried again.
-CREATE INDEX attempt_refused ON attempt (card_fingerprint, finished_at) WHERE class = 'never';
 
 CREATE TABLE collector (
     charge_id        TEXT NOT NULL REFERENCES charge (id),
@@ -234,9 +232,12 @@ CREATE TABLE network_budget (
     amount_minor      BIGINT NOT NULL,
     currency          TEXT NOT NULL,
     tried_at          BIGINT NOT NULL,
-    brand             TEXT
+    brand             TEXT,
+    refused_at        BIGINT
 );
 CREATE INDEX network_budget_by_card ON network_budget (card_fingerprint, tried_at);
+-- Cards that are not to be tried again until they are entered anew.
+CREATE INDEX network_budget_refused ON network_budget (card_fingerprint, refused_at) WHERE refused_at IS NOT NULL;
 
 CREATE TABLE outbox (
     id           TEXT NOT NULL PRIMARY KEY,

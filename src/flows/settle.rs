@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::{Ctx, Report, Result, backup, ladders};
 use crate::billing::apply::{Event, Outcome, Policy, Refused, Step, apply};
 use crate::billing::charge::{CollectorKind, Phase, State};
-use crate::billing::decline::Decline;
+use crate::billing::decline::{Class, Decline};
 use crate::billing::dunning::{Action, Next, Rules};
 use crate::billing::network_rules::{Try, earliest_retry, within_ceilings, within_ceilings_of_first};
 use crate::billing::retry::RetryPolicy;
@@ -14,6 +14,10 @@ use crate::store::{AttemptUpdate, Claimed, NetworkTry, OutboxInsert, Settlement}
 
 /// How long a charge rests after an event that did not fit its state.
 const REFUSED_REST: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// A card that was entered within this time after we heard of a refusal may have been entered before it: the one is Stripe's
+/// clock, the other ours.
+const SAME_MOMENT_SECS: i64 = 300;
 
 /// What explains an answer, for the attempt row.
 #[derive(Clone, Debug, Default)]
@@ -146,6 +150,7 @@ fn network_try(claimed: &Claimed, decline: &Decline, now: Timestamp) -> Option<N
         currency: charge.amount.currency().code(),
         tried_at: now.as_second(),
         brand: decline.brand.clone().or(claimed.card_brand.clone()),
+        refused_at: (decline.class() == Class::Never).then_some(now.as_second() + SAME_MOMENT_SECS),
     })
 }
 

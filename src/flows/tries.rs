@@ -3,10 +3,12 @@
 use super::answers::event_of_session;
 use super::{Ctx, Result};
 use crate::billing::apply::Event;
+use crate::billing::decline::{Class, Decline};
 use crate::billing::money::Currency;
 use crate::store::{Claimed, NetworkTry};
 use crate::stripe::charges::{Charge, ChargeStatus, OutcomeType};
 use crate::stripe::checkout::CheckoutSession;
+use crate::stripe::payment_methods::Card;
 
 /// What a page says, once the tries of one that is not paid are booked. A payment is news that waits for nothing.
 ///
@@ -44,5 +46,19 @@ fn declined(charge: &Charge) -> Option<NetworkTry> {
         currency: charge.currency.parse::<Currency>().ok()?.code(),
         tried_at: charge.created.as_second(),
         brand: card.brand.clone(),
+        refused_at: (decline_of(charge, card).class() == Class::Never).then_some(charge.created.as_second()),
     })
+}
+
+fn decline_of(charge: &Charge, card: &Card) -> Decline {
+    let outcome = charge.outcome.as_ref();
+    Decline {
+        code: charge.failure_code.clone(),
+        decline_code: outcome.and_then(|outcome| outcome.reason.clone()),
+        advice_code: outcome.and_then(|outcome| outcome.advice_code.clone()),
+        network_decline_code: outcome.and_then(|outcome| outcome.network_decline_code.clone()),
+        network_advice_code: outcome.and_then(|outcome| outcome.network_advice_code.clone()),
+        brand: card.brand.clone(),
+        ..Decline::default()
+    }
 }

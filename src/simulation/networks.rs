@@ -88,7 +88,7 @@ fn for_ever(sight: &Sight, this: &Try) -> Result<(), Violation> {
     let decided_ms = (this.left_at - DECIDED_SECS) * 1000;
     let is_on_record = |order: &&Order| {
         let tries = truth.tries_of.get(&order.charge).into_iter().flatten();
-        let mut tries = tries.filter_map(|id| truth.tries.get(id)).filter(|one| !one.on_session);
+        let mut tries = tries.filter_map(|id| truth.tries.get(id));
         tries.any(|one| {
             one.created == order.at && sight.mirror.tried.get(&one.id).is_some_and(|ms| *ms < decided_ms)
         })

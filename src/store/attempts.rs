@@ -217,14 +217,10 @@ batch! {
      AND (attempt.finished_at IS NULL OR (attempt.state IN ('processing', 'void') AND r.state = 'declined'))"
 }
 
-/// A card that was entered within this time after a refusal may have been entered before it: the one is Stripe's clock, the
-/// other ours.
-const SAME_MOMENT_SECS: i64 = 300;
-
 batch! {
     WORN = "SELECT r.card FROM", (card TEXT, since BIGINT, times BIGINT),
     "WHERE (SELECT COUNT(*) FROM network_budget b WHERE b.card_fingerprint = r.card AND b.tried_at > r.since) >= r.times \
-     OR EXISTS (SELECT 1 FROM attempt a WHERE a.card_fingerprint = r.card AND a.class = 'never')"
+     OR EXISTS (SELECT 1 FROM network_budget b WHERE b.card_fingerprint = r.card AND b.refused_at IS NOT NULL)"
 }
 
 pub(super) const INSERT_ATTEMPTS: super::sql::Sql = INSERT;
@@ -342,16 +338,16 @@ impl Store {
         Ok(worn.into_iter().collect())
     }
 
-    /// Whether a bank said "never again" of a card, for any charge, after the customer had entered it (Unix seconds; `None`:
-    /// nobody knows when).
+    /// Whether a bank said "never again" of a card, to a machine or to the customer, after the customer had entered it (Unix
+    /// seconds; `None`: nobody knows when).
     ///
     /// # Errors
     /// [`super::StoreError::Database`].
     pub async fn is_refused_for_ever(&self, fingerprint: &str, entered_at: Option<i64>) -> Result<bool> {
-        const FIND: &str = "SELECT COUNT(*) FROM attempt WHERE card_fingerprint = $1 AND class = 'never' AND finished_at >= $2";
-        let entered_at = entered_at.map_or(i64::MIN, |at| at - SAME_MOMENT_SECS);
+        const FIND: &str =
+            "SELECT COUNT(*) FROM network_budget WHERE card_fingerprint = $1 AND refused_at >= $2";
         let refusals: i64 = on_db!(self, db => {
-            sqlx::query_scalar(FIND).bind(fingerprint).bind(entered_at).fetch_one(db).await?
+            sqlx::query_scalar(FIND).bind(fingerprint).bind(entered_at.unwrap_or(i64::MIN)).fetch_one(db).await?
         });
         Ok(refusals > 0)
     }

@@ -84,6 +84,8 @@ pub struct NetworkTry {
     pub tried_at: i64,
     /// The card's brand, if it was known.
     pub brand: Option<String>,
+    /// Unix seconds: the bank said "never again" of the card as it was entered before.
+    pub refused_at: Option<i64>,
 }
 
 /// What a batch did.
@@ -211,8 +213,8 @@ batch! {
 
 batch! {
     INSERT_TRIES = "INSERT INTO network_budget (id, card_fingerprint, amount_minor, currency, tried_at, \
-        brand) SELECT r.id, r.card_fingerprint, r.amount_minor, r.currency, r.tried_at, r.brand FROM",
-    (id TEXT, card_fingerprint TEXT, amount_minor BIGINT, currency TEXT, tried_at BIGINT, brand TEXT),
+        brand, refused_at) SELECT r.id, r.card_fingerprint, r.amount_minor, r.currency, r.tried_at, r.brand, r.refused_at FROM",
+    (id TEXT, card_fingerprint TEXT, amount_minor BIGINT, currency TEXT, tried_at BIGINT, brand TEXT, refused_at BIGINT),
     "WHERE 1 = 1 ON CONFLICT (id) DO NOTHING"
 }
 

@@ -151,6 +151,20 @@ async fn a_card_that_was_refused_for_ever_is_tried_for_nothing_else_until_it_is_
 }
 
 #[tokio::test]
+async fn a_card_that_the_bank_refused_for_ever_on_a_page_is_tried_by_no_machine() {
+    const LOST: &str = "pm_card_visa_chargeDeclinedLostCard";
+    let (scene, _) = Scene::scripted("insufficient_funds").await;
+    scene.person("bob", LOST, "basic", "2026-01-08T10:00:00Z").await;
+    scene.due().await;
+    let session = Web::open(&scene).await.click(&scene.token()).await.session();
+    scene.world.sandbox.complete_session(&session, LOST).unwrap();
+    scene.days(4).await;
+    let refused = scene.tries().iter().filter(|one| one.contains("lost_card")).count();
+    assert_eq!(refused, 1, "on the page, and never by us: {:?}", scene.story());
+    assert_eq!(scene.states().await, ["past_due"; 2]);
+}
+
+#[tokio::test]
 async fn what_was_not_tried_on_a_refused_card_is_tried_when_the_network_sends_its_new_number() {
     let (scene, ann) = Scene::scripted("lost_card").await;
     scene.person("ann", "pm_card_visa", "basic", "2026-01-07T10:00:00Z").await;

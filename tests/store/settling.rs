@@ -2,7 +2,6 @@
 
 use recurd::billing::apply::{Event, Outcome};
 use recurd::billing::charge::{Phase, State};
-use recurd::billing::decline::Decline;
 use recurd::billing::network_rules::Try;
 use recurd::store::{Admit, AttemptUpdate, NetworkTry, OutboxInsert, Settlement};
 
@@ -26,6 +25,7 @@ fn network_try(id: &str, tried_at: i64) -> NetworkTry {
         currency: "usd",
         tried_at,
         brand: Some("visa".into()),
+        refused_at: None,
     }
 }
 
@@ -217,13 +217,12 @@ on_both! {
     async fn a_card_that_was_refused_for_ever_is_known_until_it_is_entered_anew(db: Db) {
         one_due_charge(&db).await;
         let card = || ["fp_1"].into_iter();
-        settle(&db.store, &[begin(&read(&db.store, 0).await, 0)], 0).await;
-        settle(&db.store, &[mark(&read(&db.store, 0).await, 1)], 1).await;
+        db.store.count_tries(&[network_try("ch_1", 5)]).await.unwrap();
         assert!(!db.store.is_refused_for_ever("fp_1", None).await.unwrap());
-        let lost = Decline { decline_code: Some("lost_card".into()), ..Decline::default() };
-        let update = AttemptUpdate::finished(charge_id(0), 1, "declined", at(9)).with_decline(&lost);
+        assert!(db.store.worn_cards(card(), at(9)).await.unwrap().is_empty());
+        let lost = NetworkTry { refused_at: Some(309), ..network_try("ch_2", 9) };
         let claimed = read(&db.store, 0).await;
-        settle(&db.store, &[Settlement { attempt: Some(update), ..declined(&claimed, 9) }], 9).await;
+        settle(&db.store, &[Settlement { network_try: Some(lost), ..begin(&claimed, 9) }], 9).await;
         for (card, entered_at, refused) in
             [("fp_1", None, true), ("fp_1", Some(309), true), ("fp_1", Some(310), false), ("fp_2", None, false)]
         {
