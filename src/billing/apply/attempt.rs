@@ -238,7 +238,9 @@ pub(super) fn adopt(
         let own = charge.attempts + u32::from(charge.open_attempt().is_none());
         charge.attempts = own.max(number);
     }
-    charge.generation = charge.generation.max(found.generation);
+    // The number that the other database gave it may be that of a dead one here.
+    let own = charge.generation + u32::from(!may_be(charge.collector.as_ref(), found));
+    charge.generation = own.max(found.generation);
     charge.collector = Some(Collector { generation: charge.generation, ..found.clone() });
     let Some(next) = next else { return Ok(()) };
     charge.state = match found.kind {
@@ -246,6 +248,13 @@ pub(super) fn adopt(
         CollectorKind::CheckoutSession => State::LinkOpen { until: now, then: next },
     };
     if is_pending { pending(charge, now) } else { Ok(()) }
+}
+
+/// Whether what was found is the living collector, by its name or because that has none yet.
+fn may_be(own: Option<&Collector>, found: &Collector) -> bool {
+    own.is_some_and(|own| {
+        own.kind == found.kind && (own.stripe_id.is_none() || own.stripe_id == found.stripe_id)
+    })
 }
 
 pub(super) fn name_collector(charge: &mut Charge, id: &str) {

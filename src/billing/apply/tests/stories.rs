@@ -303,6 +303,16 @@ fn a_payment_intent_that_the_database_forgot_is_adopted_and_confirmed() {
 }
 
 #[test]
+fn what_is_adopted_gets_a_number_that_no_dead_collector_has() {
+    let declined = scene().sent().then(answer(1, Outcome::Declined(decline("insufficient_funds"))));
+    let of_a_dead_one = declined.then(Event::CollectorDead);
+    let found = of_a_dead_one.then(adopted(CollectorKind::PaymentIntent, 1, 1, false));
+    assert_eq!(found.charge.collector.unwrap().generation, 2, "number 1 is dead");
+    let unnamed = scene().then(Event::Begin).then(adopted(CollectorKind::PaymentIntent, 1, 1, true));
+    assert_eq!(unnamed.charge.collector.unwrap().generation, 1, "it is the one that was written down");
+}
+
+#[test]
 fn a_page_that_waits_for_a_bank_is_adopted_and_the_ladder_waits_with_it() {
     let declined = scene().sent().then(answer(1, Outcome::Declined(decline("insufficient_funds"))));
     let (_, next) = declined.charge.wake().unwrap();

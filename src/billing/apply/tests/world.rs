@@ -376,6 +376,9 @@ fn shape(books: &Books, world: &World, event: &Event, step: &Step) -> Result<(),
         let paid = matches!(after.state, State::Paid { .. }) && !matches!(before.state, State::Paid { .. });
         must(paid && alarm, "an end is left only for paid, and then with an alarm")?;
     }
+    let new = after.collector.as_ref().map(|one| one.generation);
+    let is_old = new.is_none() || new == before.collector.as_ref().map(|one| one.generation);
+    must(is_old || new > Some(before.generation), "a collector has a number that none had before")?;
     let waits = matches!(after.state, State::NeedsReview { .. } | State::Missed) || after.state.is_terminal();
     must(after.wake().is_some() != waits, "who is not done and not under review wakes, and nobody else")?;
     if after.state.is_terminal() {
