@@ -217,7 +217,7 @@ pub fn apply(charge: &Charge, event: &Event, policy: &Policy<'_>, now: Timestamp
         Event::Sending => sending(&mut step.charge, now)?,
         Event::Answered { attempt, outcome } => answered(&mut step, *attempt, outcome, policy, now)?,
         Event::Adopt { collector, attempt, is_pending } => {
-            adopt(&mut step.charge, collector, *attempt, *is_pending, now)?;
+            adopt(&mut step, collector, *attempt, *is_pending, now)?;
         }
         Event::Paid(receipt) => paid(&mut step, receipt)?,
         Event::Declined(decline) => declined_late(&mut step, decline, policy, now)?,

@@ -10,7 +10,8 @@
 //!                         v                              v   |
 //!                     Processing                        LinkOpen
 //!
-//!   Paid is reached from every open state, by whoever learns of it first. NeedsReview waits for a person.
+//!   Paid is reached from every open state, by whoever learns of it first. NeedsReview waits for a person. From an end the only ways
+//!   are to Paid, and back to Closing where a recovery finds that something of the charge still lives at Stripe.
 //! ```
 
 mod attempt;

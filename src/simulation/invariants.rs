@@ -99,7 +99,7 @@ pub(super) fn check(sight: &Sight, touched: &Touched) -> Result<(), Violation> {
             almanac::check(subscription, *period, *due_at)?;
         }
     }
-    reopened(mirror, touched)?;
+    reopened(mirror, truth, touched)?;
     declines(mirror, truth, touched)?;
     events(mirror, truth, touched)?;
     for arrived in touched.letters.iter().map(|at| &truth.letters[*at]) {
@@ -259,10 +259,12 @@ fn halted(sight: &Sight, post: &Post) -> Result<(), Violation> {
     Ok(())
 }
 
-/// INV6: a finished charge stays finished; money that came all the same is booked, and somebody is told.
-fn reopened(mirror: &Mirror, touched: &Touched) -> Result<(), Violation> {
+/// INV6: a finished charge stays finished; money that came all the same is booked, and somebody is told. After a recovery, what
+/// nobody knew to be alive is closed.
+fn reopened(mirror: &Mirror, truth: &Truth, touched: &Touched) -> Result<(), Violation> {
     for (id, from, to) in &touched.reopened {
-        if to != "paid" || from == "paid" || !mirror.has_alarm(id) {
+        let is_closed = to == "closing" && truth.lost_ms > 0;
+        if !(to == "paid" || is_closed) || from == "paid" || !mirror.has_alarm(id) {
             broken("INV6", format!("charge {id} was {from} and became {to}"))?;
         }
     }

@@ -339,6 +339,37 @@ async fn what_was_still_processing_when_the_database_was_restored_does_not_stop_
     assert_eq!(scene.collected().iter().sum::<u64>(), 2);
 }
 
+#[tokio::test]
+async fn what_a_person_ended_before_the_recovery_ends_only_once_stripe_can_take_no_more() {
+    let scene = Scene::new(&["pm_card_sandbox_processingThenPaid", "pm_card_sandbox_fundsThenGood"]).await;
+    scene.world.ctx.run_once(Job::Materialize, 100).await.unwrap();
+    scene.back_up();
+    scene.tick().await;
+    let restored = scene.on_backup().await;
+    drain(&restored).await;
+    for one in charges(&restored).await {
+        manage::command(&restored, one.charge.id, ChargeCommand::MarkPaid, "ana", "by transfer")
+            .await
+            .unwrap();
+    }
+    assert_eq!(states(&restored).await, ["settled"; 2], "neither had an object of Stripe's here");
+    confirm(&restored).await;
+    scene.days_on(&restored, 1).await;
+    let mut statuses: Vec<&str> =
+        scene.world.sandbox.books().payment_intents.into_iter().map(|one| one.status).collect();
+    statuses.sort_unstable();
+    assert_eq!(statuses, ["canceled", "processing"]);
+    assert_eq!(states(&restored).await, ["closing", "settled"]);
+    scene.days_on(&restored, 4).await;
+    assert_eq!(states(&restored).await, ["paid", "settled"], "the customer has paid twice");
+    let told = scene
+        .mails
+        .mails()
+        .iter()
+        .any(|mail| mail.text.contains("although the charge was to become settled"));
+    assert!(told, "the operator gives one payment back");
+}
+
 /// A bank account that turns out, five days later, not to be debited.
 const DEBIT_FAILS: &str = "DE73 0000 0000 0000 0000 13";
 

@@ -3,9 +3,9 @@
 use jiff::Timestamp;
 
 use super::collector::collector_dead;
-use super::decision::{review, review_answered};
+use super::decision::{ended_as, review, review_answered};
 use super::verdict::{declined, paid, pending};
-use super::{CLOSING_PAUSE_SECS, Outcome, Policy, Refused, Step, later, planned};
+use super::{CLOSING_PAUSE_SECS, Effect, Outcome, Policy, Refused, Step, later, planned};
 use crate::billing::charge::{
     Attempt, Charge, Collector, CollectorKind, Need, Operation, Phase, Sent, State,
 };
@@ -216,13 +216,15 @@ fn rejected(step: &mut Step, why: &str, now: Timestamp) -> Result<(), Refused> {
 
 /// Takes over what Stripe has. The ladder goes on as it was planned, where the bank has said no or says it later.
 pub(super) fn adopt(
-    charge: &mut Charge,
+    step: &mut Step,
     found: &Collector,
     number: u32,
     is_pending: bool,
     now: Timestamp,
 ) -> Result<(), Refused> {
+    let charge = &mut step.charge;
     let at_once = Next { at: now, action: Action::Collect };
+    let ended = ended_as(&charge.state);
     let next = match &charge.state {
         State::Due { .. } | State::Collecting { attempt: Attempt { phase: Phase::Prepared { .. }, .. } } => {
             Some(at_once)
@@ -232,6 +234,7 @@ pub(super) fn adopt(
         State::Missed | State::NeedsReview { attempt: None, end: None, .. } if is_pending => Some(at_once),
         // A person goes on deciding.
         State::NeedsReview { attempt: None, .. } => None,
+        _ if ended.is_some() => None,
         other => return Err(Refused::OutOfPlace(other.as_str())),
     };
     if found.kind == CollectorKind::PaymentIntent {
@@ -242,6 +245,16 @@ pub(super) fn adopt(
     let own = charge.generation + u32::from(!may_be(charge.collector.as_ref(), found));
     charge.generation = own.max(found.generation);
     charge.collector = Some(Collector { generation: charge.generation, ..found.clone() });
+    if let Some(then) = ended {
+        let name = found.stripe_id.as_deref().unwrap_or_default();
+        let text = format!(
+            "charge {} is {}, and whoever decided that did not know of {name}, which may still take its money: it is closed now",
+            charge.id,
+            charge.state.as_str()
+        );
+        step.effects.push(Effect::Alarm { step: "alive-after-end".into(), text });
+        charge.state = State::Closing { attempt: None, then, at: now };
+    }
     let Some(next) = next else { return Ok(()) };
     charge.state = match found.kind {
         CollectorKind::PaymentIntent => planned(charge, next),

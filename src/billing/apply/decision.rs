@@ -71,6 +71,15 @@ pub(super) fn ended(end: End, at: Timestamp) -> State {
     }
 }
 
+pub(super) fn ended_as(state: &State) -> Option<End> {
+    match state {
+        State::Canceled { .. } => Some(End::Canceled),
+        State::Uncollectible { .. } => Some(End::Uncollectible),
+        State::Settled { .. } => Some(End::PaidOutside),
+        _ => None,
+    }
+}
+
 pub(super) fn collect_now(charge: &mut Charge, now: Timestamp) -> Result<(), Refused> {
     if let (State::PastDue { next }, Some(case)) = (&charge.state, &mut charge.dunning)
         && next.at > now

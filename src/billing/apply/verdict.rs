@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::attempt::name_collector;
-use super::decision::review_answered;
+use super::decision::{ended, review_answered};
 use super::{Effect, PROCESSING_POLL_SECS, Policy, Receipt, Refused, Step, later};
 use crate::billing::charge::{Charge, State};
 use crate::billing::decline::{Class, Decline};
@@ -26,7 +26,7 @@ pub(super) fn paid(step: &mut Step, receipt: &Receipt) -> Result<(), Refused> {
     }
     if charge.state.is_terminal() || charge.end().is_some() {
         let was = match charge.end() {
-            Some(end) => format!("to become {}", end.as_str()),
+            Some(end) => format!("to become {}", ended(end, receipt.at).as_str()),
             None => charge.state.as_str().to_owned(),
         };
         let text = format!("{} was collected although the charge was {was}", receipt.payment_intent);

@@ -313,6 +313,18 @@ fn what_is_adopted_gets_a_number_that_no_dead_collector_has() {
 }
 
 #[test]
+fn what_was_ended_without_knowing_of_a_payment_intent_ends_again_once_that_is_dead() {
+    let settled = scene().then(Event::Stop(End::PaidOutside));
+    let found = settled.then(adopted(CollectorKind::PaymentIntent, 1, 1, true));
+    assert_eq!((found.charge.state.as_str(), found.charge.end()), ("closing", Some(End::PaidOutside)));
+    assert!(found.effects.iter().any(|one| matches!(one, Effect::Alarm { .. })), "the operator is told");
+    assert!(found.apply(&Event::Begin).is_err());
+    let becomes = |event| found.apply(&event).unwrap().charge.state;
+    assert_eq!(becomes(Event::CollectorDead).as_str(), "settled");
+    assert_eq!(becomes(Event::Paid(receipt(at(9)))).as_str(), "paid", "and the operator is told again");
+}
+
+#[test]
 fn a_page_that_waits_for_a_bank_is_adopted_and_the_ladder_waits_with_it() {
     let declined = scene().sent().then(answer(1, Outcome::Declined(decline("insufficient_funds"))));
     let (_, next) = declined.charge.wake().unwrap();

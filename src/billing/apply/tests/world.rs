@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use proptest::prelude::*;
 
+use super::super::decision::ended_as;
 use super::*;
 use crate::billing::unknown::{MISS_GAP, QUARANTINE};
 
@@ -374,7 +375,15 @@ fn shape(books: &Books, world: &World, event: &Event, step: &Step) -> Result<(),
     if before.state.is_terminal() && after.state != before.state {
         let alarm = step.effects.iter().any(|effect| matches!(effect, Effect::Alarm { .. }));
         let paid = matches!(after.state, State::Paid { .. }) && !matches!(before.state, State::Paid { .. });
-        must(paid && alarm, "an end is left only for paid, and then with an alarm")?;
+        let found = matches!(event, Event::Adopt { .. }) && after.end().is_some();
+        must(
+            (paid || found) && alarm,
+            "an end is left only for paid or for what was found alive, with an alarm",
+        )?;
+        must(
+            !found || after.end() == ended_as(&before.state),
+            "what was found is closed, and the end is the same",
+        )?;
     }
     let new = after.collector.as_ref().map(|one| one.generation);
     let is_old = new.is_none() || new == before.collector.as_ref().map(|one| one.generation);
