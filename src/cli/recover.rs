@@ -6,6 +6,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::{Exit, Global, setup, show};
+use crate::demo::shown;
 use crate::flows::recover::{self, Plan};
 use crate::flows::{Ctx, Report};
 
@@ -83,7 +84,10 @@ fn print(plan: &Plan) {
     let rows = states.iter().map(|(state, count)| [(*state).to_owned(), count.to_string()]);
     say!("{}", show::table(["here", "charges that Stripe is asked about (--json lists them)"], rows));
     let row = |what: &str, count: String| [what.to_owned(), count];
-    let due: Vec<String> = plan.due_minor.iter().map(|(code, minor)| format!("{minor} {code}")).collect();
+    let due = match plan.due {
+        0 => "0".to_owned(),
+        due => format!("{due}: {}", shown(&plan.due_minor)),
+    };
     let rows = [
         row(
             "charges at Stripe of subscriptions and one-offs that are not here",
@@ -91,9 +95,9 @@ fn print(plan: &Plan) {
         ),
         row("subscriptions to cancel again", plan.canceled.len().to_string()),
         row("mails to customers to drop: perhaps sent before", plan.mails.to_string()),
-        row("charges due here before all this (minor units)", format!("{} ({})", plan.due, due.join(", "))),
+        row("charges due now, before anything of this is done", due),
     ];
-    say!("{}", show::table(["", ""], rows));
+    say!("{}", show::table(["besides", "count"], rows));
     say!(
         "Nobody can know: pauses, prices, addresses, consents and charges marked as paid since then, charges made by hand in \
          the Dashboard, and cancellations that Stripe could not be told. Enter them again first.\n\n\
