@@ -357,6 +357,23 @@ async fn a_clock_that_went_back_charges_nothing_until_it_is_right() {
     assert_eq!(scene.collected(), [1]);
 }
 
+/// The same installation on another machine, which has a clock of its own.
+fn by_clock(scene: &Scene, clock: Clock) -> Ctx {
+    let ctx = &scene.world.ctx;
+    let transport = InProcess::new(scene.world.sandbox.clone(), ctx.config.stripe.timeout);
+    let options = ClientOptions::new("sk_test_elsewhere".into(), clock.clone());
+    Ctx::new(
+        ctx.store.clone(),
+        Client::new(Arc::new(transport), options).unwrap(),
+        ctx.mailer.clone(),
+        ctx.templates.clone(),
+        clock,
+        ctx.config.clone(),
+        ctx.instance,
+        ctx.head.as_ref().clone(),
+    )
+}
+
 #[tokio::test]
 async fn a_clock_that_is_off_stripes_is_not_followed_until_it_is_right() {
     let scene = Scene::new(&["pm_card_visa"]).await;
@@ -364,20 +381,8 @@ async fn a_clock_that_is_off_stripes_is_not_followed_until_it_is_right() {
     drain(ctx).await;
     // The same installation on a machine whose clock is a year ahead: the next twelve periods have come, it thinks.
     let clock = Clock::manual(ctx.now() + jiff::SignedDuration::from_hours(365 * 24));
-    let transport = InProcess::new(scene.world.sandbox.clone(), ctx.config.stripe.timeout);
-    let options = ClientOptions::new("sk_test_ahead".into(), clock.clone());
-    let stripe = Client::new(Arc::new(transport), options).unwrap();
-    stripe.retrieve_account().await.unwrap();
-    let ahead = Ctx::new(
-        ctx.store.clone(),
-        stripe,
-        ctx.mailer.clone(),
-        ctx.templates.clone(),
-        clock,
-        ctx.config.clone(),
-        ctx.instance,
-        ctx.head.as_ref().clone(),
-    );
+    let ahead = by_clock(&scene, clock);
+    ahead.stripe.retrieve_account().await.unwrap();
     ahead.heartbeat().await.unwrap();
     for job in [Job::Materialize, Job::Collect, Job::Reconcile, Job::Dun] {
         let report = ahead.run_once(job, 100).await.unwrap();
@@ -406,11 +411,7 @@ async fn by_a_slow_clock_no_old_key_is_sent_again() {
     // A day and a half later, by a clock that was set back to an hour after the request.
     let clock = Clock::manual(ctx.now() + jiff::SignedDuration::from_hours(1));
     scene.world.clock.advance(Duration::from_secs(36 * 3600));
-    let transport = InProcess::new(scene.world.sandbox.clone(), ctx.config.stripe.timeout);
-    let mut slow = ctx.clone();
-    slow.stripe =
-        Client::new(Arc::new(transport), ClientOptions::new("sk_test_slow".into(), clock.clone())).unwrap();
-    slow.clock = clock;
+    let slow = by_clock(&scene, clock);
     // Not by the check before the round: this process has heard nothing of Stripe yet.
     let report = slow.run_once(Job::Reconcile, 100).await.unwrap();
     assert!(report.stopped.is_some_and(|why| why.contains("off Stripe's")), "{:?}", report.outcomes);
