@@ -161,6 +161,9 @@ async fn payment_intent(ctx: &Ctx, id: &str, report: &mut Report) -> Result<Appl
     if matches!(found.charge.state, State::Paid { .. }) {
         return paid_again(ctx, &found, &intent).await;
     }
+    if found.charge.state.is_terminal() && may_take(&intent) {
+        return close_late(ctx, charge, report).await;
+    }
     let known = known_decline(ctx, &found, &intent).await?;
     let news = event_of_intent(&found, ctx.instance, &intent, known.as_deref(), ctx.now());
     if !news.is_some_and(|event| matters(&event, &found.charge.state)) {
@@ -178,6 +181,28 @@ async fn payment_intent(ctx: &Ctx, id: &str, report: &mut Report) -> Result<Appl
         }
         None => ctx.store.release_charge(&claimed.charge, None).await?,
     }
+    Ok(Applied::Yes)
+}
+
+/// Whether a PaymentIntent of ours may still take money.
+fn may_take(intent: &PaymentIntent) -> bool {
+    use PaymentIntentStatus::{Canceled, Succeeded};
+    !matches!(intent.status, Succeeded | Canceled) && !is_of_page(intent)
+}
+
+/// A charge has ended, and one of its PaymentIntents lives: Stripe carried out days later what a database had asked for that is
+/// lost. It is closed.
+async fn close_late(ctx: &Ctx, charge: ChargeId, report: &mut Report) -> Result<Applied> {
+    let Some(claimed) = ctx.store.claim_charge(charge, &ctx.worker, ctx.now(), ctx.lease_until()).await?
+    else {
+        return Ok(Applied::Busy);
+    };
+    failpoint!("P18 claimed");
+    if !claimed.charge.state.is_terminal() {
+        ctx.store.release_charge(&claimed.charge, None).await?;
+        return Ok(Applied::Busy);
+    }
+    super::collect::adopt_forgotten(ctx, &claimed, report).await?;
     Ok(Applied::Yes)
 }
 

@@ -159,10 +159,11 @@ fn rows(sight: &Sight, charge: &ChargeRow) -> Result<(), Violation> {
             format!("charge {id} is {state} with {open} open attempts and {} collectors", living.len()),
         )?;
     }
-    let living_there: Vec<String> =
-        truth.living(id).into_iter().filter(|one| !truth.is_left_behind(one)).collect();
-    if is_finished(state) && sight.is_alone && !living_there.is_empty() {
-        broken("INV2", format!("charge {id} is {state}, but {living_there:?} may take its money"))?;
+    if is_finished(state) && sight.is_alone {
+        let living = truth.living(id).into_iter().find(|one| !truth.is_left_behind(id, one));
+        if let Some(living) = living {
+            broken("INV2", format!("charge {id} is {state}, but {living} may take its money"))?;
+        }
     }
     let taken = truth.succeeded(id).into_iter().find(|one| one.created > truth.lost_ms / 1000);
     if let Some(taken) = taken.filter(|_| is_finished(state) && state != "paid" && sight.is_alone) {

@@ -302,12 +302,16 @@ impl Truth {
         ids.filter(|id| self.lives(id)).cloned().collect()
     }
 
-    /// Whether a PaymentIntent was declined before a database was lost: nobody who lives knows it, and nobody confirms it.
+    /// Whether nobody who lives knows a PaymentIntent of this charge, and nobody confirms it: it was declined before a database was
+    /// lost, or Stripe made it later of a request that the lost one had sent.
     #[must_use]
-    pub fn is_left_behind(&self, id: &str) -> bool {
-        self.intents
-            .get(id)
-            .is_some_and(|one| one.created <= self.lost_ms / 1000 && one.status == "requires_payment_method")
+    pub fn is_left_behind(&self, charge: &str, id: &str) -> bool {
+        let Some(one) = self.intents.get(id) else { return false };
+        let of_lost = |(key, uses): (&String, &Uses)| {
+            key.contains(charge) && uses.path == "/v1/payment_intents" && uses.first_ms < self.lost_ms
+        };
+        let is_late = one.created > self.lost_ms / 1000 && self.keys.iter().any(of_lost);
+        is_late || (one.created <= self.lost_ms / 1000 && one.status == "requires_payment_method")
     }
 
     fn lives(&self, id: &str) -> bool {

@@ -322,3 +322,48 @@ async fn a_cancel_that_a_review_interrupted_is_still_a_cancel() {
     assert!(scene.letters().is_empty(), "{:?}", scene.letters());
     assert_eq!(scene.books().payment_intents[0].status, "canceled", "nothing may be paid any more");
 }
+
+/// Ann's charge was marked as paid before anybody tried it.
+async fn settled(card: &str) -> (Scene, Person) {
+    let (scene, ann) = Scene::ann(card).await;
+    scene.world.clock.advance(Duration::from_secs(86_400));
+    scene.run(&[Job::Materialize]).await;
+    scene.command(scene.charge().await.charge.id, ChargeCommand::MarkPaid).await.unwrap();
+    assert_eq!(scene.state().await.as_str(), "settled");
+    (scene, ann)
+}
+
+#[tokio::test]
+async fn what_a_lost_database_had_asked_for_and_stripe_makes_after_the_end_is_followed_to_its_end() {
+    let (scene, ann) = settled("pm_card_sandbox_processingThenPaid").await;
+    scene.collected_elsewhere(&ann, scene.charge().await.charge.id);
+    scene.hours(1).await;
+    assert_eq!(scene.state().await.as_str(), "closing", "its bank has not said no");
+    scene.no_events();
+    scene.days(4).await;
+    assert_eq!((scene.state().await.as_str(), scene.times_collected()), ("paid", 1));
+    assert!(scene.told_of_late_money());
+}
+
+#[tokio::test]
+async fn what_nobody_has_tried_to_pay_with_after_the_end_is_canceled() {
+    let (scene, ann) = settled("pm_card_visa").await;
+    let (instance, charge) =
+        (scene.world.ctx.instance.to_string(), scene.charge().await.charge.id.to_string());
+    let fields = [
+        ("amount", "900"),
+        ("currency", "eur"),
+        ("customer", ann.stripe_customer.as_str()),
+        ("metadata[recurd_instance]", instance.as_str()),
+        ("metadata[recurd_charge]", charge.as_str()),
+        ("payment_method_types[]", "card"),
+    ];
+    scene.at_stripe("/v1/payment_intents", &fields);
+    scene.hours(1).await;
+    assert_eq!(
+        (scene.state().await.as_str(), scene.books().payment_intents[0].status),
+        ("settled", "canceled")
+    );
+    let told = scene.alarms().iter().any(|alarm| alarm.contains("did not know of pi_"));
+    assert!(told, "{:?}", scene.alarms());
+}
