@@ -134,9 +134,12 @@ fn check<E: std::fmt::Display>(what: &'static str, found: Result<String, E>) -> 
 async fn database(config: &Config) -> Check {
     let found = async {
         let store = Store::open(config.database_url.expose_secret()).await?;
+        if let Some(damage) = store.damage().await? {
+            anyhow::bail!("the file is damaged: {damage}");
+        }
         let version = store.schema_version().await?;
         let known = Store::known_schema_version();
-        Ok::<_, crate::store::StoreError>(match version {
+        anyhow::Ok(match version {
             Some(version) if version == known => format!("{}, schema version {version}", store.kind()),
             Some(version) if version > known => {
                 format!("{}, schema version {version} is newer than this recurd", store.kind())

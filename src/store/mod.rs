@@ -86,6 +86,16 @@ pub enum StoreError {
         /// What the driver said.
         source: sqlx::Error,
     },
+    /// The file is not (or no longer) what SQLite wrote.
+    #[error(
+        "the database {url} is damaged ({source}): put a backup in its place, then look at `recurd recover`"
+    )]
+    Malformed {
+        /// The URL without its password.
+        url: String,
+        /// What the driver said.
+        source: sqlx::Error,
+    },
     /// The schema was written by a newer recurd.
     #[error(
         "the database has schema version {found}, this recurd knows {known}: use the newer recurd that wrote it"
@@ -173,14 +183,23 @@ impl std::fmt::Debug for Store {
     }
 }
 
+/// Whether SQLite says that a file is malformed, or no database at all: <https://sqlite.org/rescode.html#corrupt>
+fn is_damage(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code()?.parse::<u32>().ok());
+    code.is_some_and(|code| [11, 26].contains(&(code & 0xff)))
+}
+
 impl Store {
     /// Opens the database at `url`; a SQLite file is created if it is missing.
     ///
     /// # Errors
-    /// [`StoreError::Url`], [`StoreError::Connect`]; [`StoreError::NotDurable`] and [`StoreError::Network`] where SQLite's
+    /// [`StoreError::Url`], [`StoreError::Connect`], [`StoreError::Malformed`]; [`StoreError::NotDurable`] and [`StoreError::Network`] where SQLite's
     /// settings or locks do not hold, [`StoreError::Standby`] for a PostgreSQL that only follows.
     pub async fn open(url: &str) -> Result<Self> {
-        let connect_error = |source| StoreError::Connect { url: without_password(url), source };
+        let connect_error = |source| match without_password(url) {
+            url if url.starts_with("sqlite:") && is_damage(&source) => StoreError::Malformed { url, source },
+            url => StoreError::Connect { url, source },
+        };
         if url.starts_with("sqlite:") {
             let options = SqliteConnectOptions::from_str(url).map_err(connect_error)?;
             if let Some(kind) = mount::network(options.get_filename()) {
@@ -246,6 +265,16 @@ impl Store {
             #[cfg(feature = "simulation")]
             kept: journal::Kept::default(),
         })))))
+    }
+
+    /// Looks at every page of a SQLite file. `None`: all is well. PostgreSQL looks after its own.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn damage(&self) -> Result<Option<String>> {
+        let Backend::Sqlite(sqlite) = self.backend() else { return Ok(None) };
+        let found: String = sqlx::query_scalar("PRAGMA quick_check(1)").fetch_one(&sqlite.pool).await?;
+        Ok((found != "ok").then_some(found))
     }
 
     async fn assert_durable(&self) -> Result<()> {

@@ -263,3 +263,32 @@ fn a_sandbox_is_reached_from_this_machine_only() {
     refused(&shop.recurd(&["sandbox", "--listen", taken]), 1, &[taken, "in use"]);
     assert_eq!(http::get(&format!("{}/_sandbox/nothing", sandbox.url)).status, 400);
 }
+
+#[test]
+fn a_damaged_database_file_is_refused_with_what_to_do_and_charges_nothing() {
+    let sandbox = Sandbox::start();
+    let shop = Shop::new(&sandbox);
+    shop.import(&sandbox, &customers(3, "pm_card_visa"));
+    let file = shop.dir.join("recurd.db");
+    let good = std::fs::read(&file).unwrap();
+    let zeroed = || [&good[..4096], &vec![0; good.len() - 4096][..]].concat();
+    for (how, bytes) in [("cut", good[..40_000].to_vec()), ("zeroed", zeroed()), ("text", vec![b'x'; 9000])] {
+        std::fs::write(&file, bytes).unwrap();
+        let ended = shop.recurd(&["run"]);
+        refused(&ended, 1, &["is damaged", "put a backup in its place", "recurd recover"]);
+        let doctor = shop.recurd(&["doctor"]);
+        assert_eq!(doctor.code, Some(1), "{how}: {doctor}");
+        assert!(doctor.out.contains("FAIL database"), "{how}: {doctor}");
+    }
+    // A page that no start reads: only who looks at all of them sees it.
+    let mut hidden = good.clone();
+    let page = hidden.len() / 4096 - 1;
+    hidden[page * 4096..].fill(0xff);
+    std::fs::write(&file, hidden).unwrap();
+    let doctor = shop.recurd(&["doctor"]);
+    assert!(doctor.code == Some(1) && doctor.out.contains("the file is damaged"), "{doctor}");
+    assert!(sandbox.paid().is_empty());
+    std::fs::write(&file, good).unwrap();
+    shop.done(&["run"]);
+    assert_eq!(sandbox.paid().len(), 3);
+}
