@@ -173,3 +173,24 @@ fn a_halt_reaches_a_run_within_one_call_of_each_worker() {
     assert!(more <= WORKERS, "{more} calls began after the halt");
     assert_eq!(collected(&run), u64::from(paid()), "what was under way is settled: {run}");
 }
+
+#[test]
+fn what_was_sold_stays_as_it_was_sold_whatever_the_file_says_later() {
+    const SAMPLE: &str = include_str!("../../schedules.toml");
+    for (sold, later) in [
+        ("price = \"9.00 EUR\"", "price = \"9.00 USD\""),
+        ("price = \"9.00 EUR\"", "price = \"90.00 EUR\""),
+        ("every = \"1 month\"", "every = \"1 day\""),
+        ("[plans.basic]", "[plans.other]"),
+    ] {
+        let sandbox = Sandbox::start();
+        let shop = Shop::new(&sandbox);
+        shop.import(&sandbox, &customers(3, "pm_card_visa"));
+        assert!(SAMPLE.contains(sold), "{sold}");
+        shop.write("schedules.toml", &SAMPLE.replacen(sold, later, 1));
+        let run = shop.done(&["run", "--json"]);
+        assert_eq!(run.json()["collected_minor"], json!({ "eur": 2700 }), "{later}: {run}");
+        assert_eq!(collected(&shop.done(&["run", "--json"])), 0, "{later}");
+        sandbox.assert_each_paid_once(3);
+    }
+}

@@ -7,6 +7,7 @@ use recurd::flows::manage::{self, ChargeCommand};
 use recurd::flows::{enrol, pay_link};
 
 use crate::scene::session_in;
+use crate::web::Web;
 use crate::{DUE, Scene};
 
 const QUARTER_DAY: Duration = Duration::from_secs(6 * 3600);
@@ -231,4 +232,34 @@ async fn a_first_payment_that_is_abandoned_is_never_collected_by_the_machine() {
     let charge = scene.charge().await.charge;
     let opened = pay_link::open(ctx, charge.id, pay_link::CLICK_LIFE).await.unwrap();
     assert!(matches!(opened, pay_link::Opened::Url(_)), "{opened:?}");
+}
+
+#[tokio::test]
+async fn nothing_of_a_person_stands_in_the_metadata_at_stripe() {
+    let (scene, ann) = Scene::scripted("insufficient_funds, ok").await;
+    scene.due().await;
+    scene.hours(1).await;
+    Web::open(&scene).await.click(&scene.token()).await;
+    let (bob, subscription) = scene.bob_signs_up().await;
+    enrol::open(&scene.world.ctx, &bob, Some(subscription.subscription_id())).await.unwrap();
+    manage::cancel(&scene.world.ctx, ann.subscription, "test", "because").await.unwrap();
+    let books = scene.books();
+    let mut found = Vec::new();
+    found.extend(books.payment_intents.iter().map(|one| one.metadata.clone()));
+    found.extend(books.sessions.iter().map(|one| one.metadata.clone()));
+    found.extend(books.setup_intents.iter().map(|one| one.metadata.clone()));
+    let mut pairs: Vec<(String, String)> = found.into_iter().flatten().collect();
+    for customer in &books.customers {
+        let shown = scene.shown_at_stripe(&format!("/v1/customers/{}", customer.id));
+        let metadata = shown["metadata"].as_object().unwrap();
+        pairs.extend(metadata.iter().map(|(key, value)| (key.clone(), value.as_str().unwrap().to_owned())));
+    }
+    assert!(pairs.len() > 12, "{pairs:?}");
+    for (key, value) in pairs {
+        let ours = key.starts_with("recurd_");
+        let word = ["link", "canceled"].contains(&value.as_str());
+        let count = value.len() <= 3 && value.chars().all(|one| one.is_ascii_digit());
+        let id = value.split(' ').all(|id| id.parse::<uuid::Uuid>().is_ok());
+        assert!(ours && (word || count || id), "{key}: {value}");
+    }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use recurd::flows::guard;
-use recurd::sandbox::{Delivery, WebhookRules};
+use recurd::sandbox::{Delivery, Effect, Rule, WebhookRules};
 use recurd::stripe::webhook::sign;
 
 use crate::Scene;
@@ -195,4 +195,26 @@ async fn an_event_that_cannot_be_applied_now_is_applied_later() {
     scene.run(&[recurd::flows::Job::Receive]).await;
     assert_eq!(scene.state().await.as_str(), "paid");
     scene.agree().await;
+}
+
+#[tokio::test]
+async fn an_event_that_can_never_be_applied_is_given_up_and_holds_up_no_other() {
+    let (scene, _) = Scene::ann("pm_card_visa").await;
+    scene.due().await;
+    let intent = format!("/v1/payment_intents/{}", scene.books().payment_intents[0].id);
+    let fails = Rule { times: None, ..Rule::once("GET", &intent, Effect::parse("500").unwrap()) };
+    scene.world.sandbox.add_fault(fails);
+    scene.hours(1).await;
+    let failed = "SELECT COUNT(*) FROM webhook_event WHERE state = 'failed'";
+    let waiting = "SELECT COUNT(*) FROM webhook_event WHERE state = 'pending'";
+    assert_eq!((scene.number(failed).await, scene.number(waiting).await > 0), (0, true));
+    let bob = scene.person("bob", "pm_card_mastercard", "basic", "2026-01-05T12:00:00Z").await;
+    scene.hours(1).await;
+    scene.at_stripe(&format!("/v1/payment_methods/{}/detach", bob.card), &[]);
+    scene.hours(1).await;
+    assert_eq!(scene.default_card(&bob).await, None, "Bob's events pass Ann's");
+    let report = scene.hours(12).await;
+    assert!(scene.number(failed).await > 0 && scene.number(waiting).await == 0);
+    assert!(report.problems.iter().any(|one| one.starts_with("event evt_")), "{:?}", report.problems);
+    assert_eq!(scene.times_collected(), 2);
 }
