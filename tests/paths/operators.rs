@@ -348,17 +348,7 @@ async fn what_a_lost_database_had_asked_for_and_stripe_makes_after_the_end_is_fo
 #[tokio::test]
 async fn what_nobody_has_tried_to_pay_with_after_the_end_is_canceled() {
     let (scene, ann) = settled("pm_card_visa").await;
-    let (instance, charge) =
-        (scene.world.ctx.instance.to_string(), scene.charge().await.charge.id.to_string());
-    let fields = [
-        ("amount", "900"),
-        ("currency", "eur"),
-        ("customer", ann.stripe_customer.as_str()),
-        ("metadata[recurd_instance]", instance.as_str()),
-        ("metadata[recurd_charge]", charge.as_str()),
-        ("payment_method_types[]", "card"),
-    ];
-    scene.at_stripe("/v1/payment_intents", &fields);
+    scene.made_elsewhere(&ann, scene.charge().await.charge.id, &[]);
     scene.hours(1).await;
     assert_eq!(
         (scene.state().await.as_str(), scene.books().payment_intents[0].status),

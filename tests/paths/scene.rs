@@ -351,21 +351,28 @@ impl Scene {
 
     /// A copy of this installation collects the charge too, with a PaymentIntent of its own.
     pub fn collected_elsewhere(&self, person: &Person, charge: ChargeId) {
-        let (instance, charge) = (self.world.ctx.instance.to_string(), charge.to_string());
-        let fields = [
-            ("amount", "900"),
-            ("currency", "eur"),
-            ("customer", person.stripe_customer.as_str()),
+        let confirmed = [
             ("payment_method", person.card.as_str()),
             ("off_session", "true"),
             ("confirm", "true"),
-            ("payment_method_types[]", "card"),
-            ("metadata[recurd_instance]", instance.as_str()),
-            ("metadata[recurd_charge]", charge.as_str()),
             ("metadata[recurd_generation]", "1"),
             ("metadata[recurd_attempt]", "1"),
         ];
-        self.at_stripe("/v1/payment_intents", &fields);
+        self.made_elsewhere(person, charge, &confirmed);
+    }
+
+    /// A copy of this installation makes a PaymentIntent for the charge, with these fields besides.
+    pub fn made_elsewhere(&self, person: &Person, charge: ChargeId, more: &[(&str, &str)]) {
+        let (instance, charge) = (self.world.ctx.instance.to_string(), charge.to_string());
+        let common = [
+            ("amount", "900"),
+            ("currency", "eur"),
+            ("customer", person.stripe_customer.as_str()),
+            ("payment_method_types[]", "card"),
+            ("metadata[recurd_instance]", instance.as_str()),
+            ("metadata[recurd_charge]", charge.as_str()),
+        ];
+        self.at_stripe("/v1/payment_intents", &[&common, more].concat());
     }
 
     /// Somebody calls Stripe's API around the daemon: the dashboard, another program.

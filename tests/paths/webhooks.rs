@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use recurd::billing::ids::ChargeId;
 use recurd::flows::guard;
 use recurd::sandbox::{Delivery, Effect, Rule, WebhookRules};
 use recurd::stripe::webhook::sign;
@@ -167,16 +168,7 @@ async fn what_belongs_to_another_installation_or_to_nobody_is_ignored() {
 #[tokio::test]
 async fn an_object_of_ours_that_the_database_does_not_know_is_told_to_the_operator() {
     let (scene, ann) = Scene::ann("pm_card_visa").await;
-    let (instance, charge) = (scene.world.ctx.instance.to_string(), uuid::Uuid::new_v4().to_string());
-    let fields = [
-        ("amount", "900"),
-        ("currency", "eur"),
-        ("customer", ann.stripe_customer.as_str()),
-        ("metadata[recurd_instance]", instance.as_str()),
-        ("metadata[recurd_charge]", charge.as_str()),
-        ("payment_method_types[]", "card"),
-    ];
-    scene.at_stripe("/v1/payment_intents", &fields);
+    scene.made_elsewhere(&ann, ChargeId(uuid::Uuid::new_v4()), &[]);
     scene.tick().await;
     assert!(scene.alarms().iter().any(|alarm| alarm.contains("backup")), "{:?}", scene.alarms());
 }

@@ -5,9 +5,21 @@ use std::collections::HashMap;
 use futures::future::join_all;
 use recurd::billing::apply::Event;
 use recurd::billing::charge::{End, Work};
-use recurd::store::{Claimed, OutboxInsert, Settlement, Store};
+use recurd::store::{Card, Claimed, OutboxInsert, Settlement, Store};
 
 use crate::*;
+
+fn card(payment_method: &str, fingerprint: &str) -> Card {
+    Card {
+        payment_method: payment_method.into(),
+        brand: "visa".into(),
+        last4: "4242".into(),
+        exp_month: 12,
+        exp_year: 2030,
+        fingerprint: Some(fingerprint.into()),
+        entered_at: 0,
+    }
+}
 
 on_both! {
     async fn only_what_is_awake_for_this_work_is_claimed(db: Db) {
@@ -26,15 +38,7 @@ on_both! {
 
     async fn a_claim_brings_what_is_needed_to_collect(db: Db) {
         one_due_charge(&db).await;
-        let card = recurd::store::Card {
-            payment_method: "pm_1".into(),
-            brand: "visa".into(),
-            last4: "4242".into(),
-            exp_month: 12,
-            exp_year: 2030,
-            fingerprint: Some("fp_1".into()),
-            entered_at: 0,
-        };
+        let card = card("pm_1", "fp_1");
         db.store.set_default_card(customer_id(0), &card, None).await.unwrap();
         let claimed = collect(&db.store, "me", 0, 10).await.remove(0);
         assert_eq!((claimed.stripe_customer.as_str(), claimed.payment_method.as_deref()), ("cus_0", Some("pm_1")));
@@ -84,16 +88,7 @@ on_both! {
     async fn who_claimed_a_charge_looks_again_when_the_customer_saves_another_card(db: Db) {
         add_customers(&db.store, 0..2).await;
         add_charges(&db.store, [due_charge(0, 0, 10), due_charge(1, 1, 20)]).await;
-        let card = |number: &str| recurd::store::Card {
-            payment_method: number.into(),
-            brand: "visa".into(),
-            last4: "4242".into(),
-            exp_month: 12,
-            exp_year: 2030,
-            fingerprint: Some(number.into()),
-            entered_at: 0,
-        };
-        let save = async |number, own| db.store.set_default_card(customer_id(0), &card(number), own).await.unwrap();
+        let save = async |number, own| db.store.set_default_card(customer_id(0), &card(number, number), own).await.unwrap();
         save("old", None).await;
         let [ann, bob] = collect(&db.store, "me", 50, 10).await.try_into().unwrap();
         save("old", None).await;
