@@ -167,7 +167,7 @@ pub enum State {
         /// Why, in a sentence.
         why: String,
     },
-    /// The period passed while nothing ran, and the plan does not catch up.
+    /// The period passed while nothing ran, and the plan does not catch up: a person decides.
     Missed,
     /// Collected.
     Paid {

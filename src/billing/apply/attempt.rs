@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::collector::collector_dead;
+use super::collector::{again, collector_dead};
 use super::decision::{ended_as, review, review_answered};
 use super::verdict::{declined, paid, pending};
 use super::{CLOSING_PAUSE_SECS, Effect, Outcome, Policy, Refused, Step, later, planned};
@@ -231,9 +231,11 @@ pub(super) fn adopt(
         }
         State::PastDue { next } => Some(*next),
         // Another database has begun to collect it.
-        State::Missed | State::NeedsReview { attempt: None, end: None, .. } if is_pending => Some(at_once),
+        State::Missed | State::NeedsReview { attempt: None, end: None, .. } if is_pending => {
+            Some(again(charge, now))
+        }
         // A person goes on deciding.
-        State::NeedsReview { attempt: None, .. } => None,
+        State::Missed | State::NeedsReview { attempt: None, .. } => None,
         _ if ended.is_some() => None,
         other => return Err(Refused::OutOfPlace(other.as_str())),
     };

@@ -105,8 +105,8 @@ pub(super) fn page_refused(step: &mut Step, policy: &Policy<'_>, now: Timestamp)
     Ok(())
 }
 
-/// Its collector died without an answer: the machine tries again at once, unless the last decline forbids that.
-fn again(charge: &Charge, now: Timestamp) -> Next {
+/// Its collector came to nothing, or comes from elsewhere: the machine tries again at once, unless the last decline forbids that.
+pub(super) fn again(charge: &Charge, now: Timestamp) -> Next {
     let allowed = charge.dunning.is_none_or(|dunning| dunning.class.allows_machine_retry());
     Next { at: now, action: if allowed { Action::Collect } else { Action::Remind } }
 }

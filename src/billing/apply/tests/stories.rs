@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::billing::charge::Work;
+use crate::billing::dunning::Action;
 use crate::billing::unknown::{Inquiry, MISS_GAP, inquiry};
 
 #[test]
@@ -303,6 +304,18 @@ fn a_payment_intent_that_the_database_forgot_is_adopted_and_confirmed() {
 }
 
 #[test]
+fn what_was_missed_here_and_declined_elsewhere_waits_for_a_person_and_opens_no_page_beside_it() {
+    let missed = Scene { charge: Charge { state: State::Missed, ..due() }, ..scene() };
+    let found = missed.then(adopted(CollectorKind::PaymentIntent, 1, 1, false));
+    assert_eq!((found.state(), found.charge.wake()), ("missed", None), "nobody asked for it here");
+    assert_eq!(found.apply(&Event::OpenLink { until: at(HOUR) }), Err(Refused::CollectorAlive));
+    let ends = found.clone().then(Event::Stop(End::Canceled));
+    assert_eq!(ends.state(), "closing", "it is closed before the charge ends");
+    let again = found.then(Event::CollectNow).then(Event::Begin);
+    assert_eq!(again.charge.open_attempt().unwrap().operation, Operation::Confirm);
+}
+
+#[test]
 fn what_is_adopted_gets_a_number_that_no_dead_collector_has() {
     let declined = scene().sent().then(answer(1, Outcome::Declined(decline("insufficient_funds"))));
     let of_a_dead_one = declined.then(Event::CollectorDead);
@@ -334,6 +347,15 @@ fn a_page_that_waits_for_a_bank_is_adopted_and_the_ladder_waits_with_it() {
     let refused = pending.then(Event::PageRefused);
     assert_eq!(refused.charge.wake(), Some((Work::Collect, next)));
     assert_eq!((refused.charge.generation, refused.charge.collector), (2, None));
+}
+
+#[test]
+fn a_page_that_is_adopted_and_refused_is_followed_by_no_try_that_the_last_decline_forbids() {
+    let forbidden = scene().sent().then(answer(1, Outcome::Declined(decline("authentication_required"))));
+    let waits = forbidden.then(Event::CollectorDead).then(Event::Review("somebody asked".into()));
+    let refused = waits.then(adopted(CollectorKind::CheckoutSession, 2, 0, true)).then(Event::PageRefused);
+    let State::PastDue { next } = refused.charge.state else { panic!("{:?}", refused.charge) };
+    assert_eq!(next.action, Action::Remind);
 }
 
 #[test]
