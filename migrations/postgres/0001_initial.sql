@@ -233,7 +233,8 @@ CREATE TABLE network_budget (
     currency          TEXT NOT NULL,
     tried_at          BIGINT NOT NULL,
     brand             TEXT,
-    refused_at        BIGINT
+    refused_at        BIGINT,
+    not_before        BIGINT
 );
 CREATE INDEX network_budget_by_card ON network_budget (card_fingerprint, tried_at);
 -- Cards that are not to be tried again until they are entered anew.

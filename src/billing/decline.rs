@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// What can be done about a decline.
@@ -206,10 +207,10 @@ impl Decline {
         rows.into_iter().flatten().any(|row| row.stops_series)
     }
 
-    /// How long the network asks to wait before the next try.
+    /// Before when the network wants no other try, after this decline at an instant.
     #[must_use]
-    pub fn wait(&self) -> Option<Duration> {
-        self.mastercards_advice()?.wait
+    pub fn not_before(&self, at: Timestamp) -> Option<Timestamp> {
+        at.checked_add(self.mastercards_advice()?.wait?).ok()
     }
 
     fn advice(&self) -> Option<&'static Row> {

@@ -194,7 +194,7 @@ pub fn on_decline(
     }
     if class == Class::Technical && now.duration_since(dunning.since).unsigned_abs() < SILENT {
         let wanted = now.checked_add(SILENT_PAUSE).unwrap_or(now);
-        if let Some(at) = earliest_retry(decline, history, wanted, now) {
+        if let Some(at) = earliest_retry(decline, history, wanted) {
             return Rung { mails: Vec::new(), dunning, next: Next { at, action: Action::Collect } };
         }
     }
@@ -212,7 +212,7 @@ fn as_planned(planned: Next, decline: &Decline, history: &[Try], now: Timestamp)
     let at = planned.at.max(now);
     match planned.action {
         Action::Remind | Action::GiveUp => Next { at, ..planned },
-        Action::Collect => match earliest_retry(decline, history, at, now) {
+        Action::Collect => match earliest_retry(decline, history, at) {
             Some(at) => Next { at, action: Action::Collect },
             None => Next { at, action: Action::Remind },
         },

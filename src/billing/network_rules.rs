@@ -25,6 +25,16 @@ pub struct Try {
     pub same_amount: bool,
     /// The card's brand in Stripe's spelling, if it was known.
     pub brand: Option<String>,
+    /// Before when the network wants no other try for the same amount.
+    pub not_before: Option<Timestamp>,
+}
+
+impl Try {
+    /// For the amount in question.
+    #[must_use]
+    pub fn declined(decline: &Decline, at: Timestamp) -> Self {
+        Self { at, same_amount: true, brand: decline.brand.clone(), not_before: decline.not_before(at) }
+    }
 }
 
 /// A line of `data/network_ceilings.csv`.
@@ -85,24 +95,19 @@ impl Ceiling {
 /// `history` holds all tries of the same card within [`HISTORY`], the declined one included, in any order. `None`:
 /// never by machine with this card.
 #[must_use]
-pub fn earliest_retry(
-    decline: &Decline,
-    history: &[Try],
-    wanted: Timestamp,
-    now: Timestamp,
-) -> Option<Timestamp> {
+pub fn earliest_retry(decline: &Decline, history: &[Try], wanted: Timestamp) -> Option<Timestamp> {
     if !decline.class().allows_machine_retry() && !mutant!(NeverIgnored) {
         return None;
     }
-    let advised = decline.wait().filter(|_| !mutant!(AdviceIgnored));
-    let floor = advised.map_or(wanted, |wait| wanted.max(after(now, wait)));
-    Some(within_ceilings(history, floor))
+    Some(within_ceilings(history, wanted))
 }
 
-/// Moves `at` forward until one more try fits into every window.
+/// Moves `at` forward until no advice asks to wait and one more try fits into every window.
 #[must_use]
 pub fn within_ceilings(history: &[Try], at: Timestamp) -> Timestamp {
-    within(CEILINGS.iter(), history, at)
+    let advice = history.iter().filter(|one| one.same_amount && !mutant!(AdviceIgnored));
+    let floor = advice.filter_map(|one| one.not_before).fold(at, Timestamp::max);
+    within(CEILINGS.iter(), history, floor)
 }
 
 /// As [`within_ceilings`], for the first try of a charge: of another charge than those that were declined, though the network
@@ -145,7 +150,7 @@ fn after(at: Timestamp, wait: Duration) -> Timestamp {
 /// A try for the amount in question, of a card of any brand.
 #[cfg(test)]
 pub(super) fn tried(at: Timestamp) -> Try {
-    Try { at, same_amount: true, brand: None }
+    Try::declined(&Decline::default(), at)
 }
 
 #[cfg(test)]

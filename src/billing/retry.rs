@@ -84,13 +84,13 @@ pub fn next_retry(policy: &dyn RetryPolicy, question: Question<'_>) -> Option<Ti
     let mut question = question;
     for _ in 0..CHOICES_MAX {
         let wish = policy.retry_at(&question)?.max(question.not_before);
-        let allowed = earliest_retry(question.decline, question.history, wish, question.now)?;
+        let allowed = earliest_retry(question.decline, question.history, wish)?;
         if allowed == wish {
             return Some(wish);
         }
         question.not_before = allowed;
     }
-    earliest_retry(question.decline, question.history, question.not_before, question.now)
+    earliest_retry(question.decline, question.history, question.not_before)
 }
 
 #[cfg(test)]

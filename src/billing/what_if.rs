@@ -38,9 +38,7 @@ const STEPS_MAX: usize = 100;
 pub fn replay(past: &Past, gave_up: bool, rules: &Rules<'_>) -> Replay {
     let mut found = Replay::default();
     let Some((first_at, first)) = past.declines.first() else { return found };
-    let tried =
-        |at: Timestamp, decline: &Decline| Try { at, same_amount: true, brand: decline.brand.clone() };
-    let mut history = vec![tried(*first_at, first)];
+    let mut history = vec![Try::declined(first, *first_at)];
     let mut last = first;
     let mut rung = on_decline(None, last, rules, &history, *first_at);
     for _ in 0..STEPS_MAX {
@@ -61,7 +59,7 @@ pub fn replay(past: &Past, gave_up: bool, rules: &Rules<'_>) -> Replay {
                 found.retries += 1;
                 let before = past.declines.iter().rev().find(|(when, _)| *when <= at);
                 last = before.map_or(last, |(_, decline)| decline);
-                history.push(tried(at, last));
+                history.push(Try::declined(last, at));
                 rung = on_decline(Some(rung.dunning), last, rules, &history, at);
             }
         }

@@ -6,7 +6,7 @@ use super::collect::{look_since, resend, settle_answer};
 use super::recover::tell_cancellations;
 use super::settle::{Trace, commit, is_refused_for_ever, next_try, settle_one};
 use super::tries::event_of_page;
-use super::{ASK_AGAIN, Ctx, FlowError, Report, Result};
+use super::{ASK_AGAIN, Ctx, FlowError, Report, Result, unheard};
 use crate::billing::apply::{Event, Outcome};
 use crate::billing::charge::{Attempt, Collector, CollectorKind, End, Operation, Phase, Sent, State, Work};
 use crate::billing::subscription::SubscriptionState;
@@ -97,6 +97,10 @@ async fn unknown(
 /// Whether the card networks let an attempt run that may not have run yet: another charge on its card may have been declined
 /// since it was written down. By their ceilings, a first try is bound before it leaves only.
 async fn may_try(ctx: &Ctx, claimed: &Claimed) -> Result<bool> {
+    // Stripe may have carried out an earlier one by now, and what the bank said to that is to be heard first.
+    if unheard::given_up(&ctx.store.attempts(claimed.charge.id).await?).is_some() {
+        return Ok(false);
+    }
     if claimed.charge.dunning.is_none() {
         return Ok(!is_refused_for_ever(ctx, claimed).await?);
     }

@@ -10,7 +10,7 @@ use crate::billing::dunning::{Action, Next, Rules};
 use crate::billing::network_rules::{Try, earliest_retry, within_ceilings, within_ceilings_of_first};
 use crate::billing::retry::RetryPolicy;
 use crate::mail::MailName;
-use crate::store::{AttemptUpdate, Claimed, NetworkTry, OutboxInsert, Settlement};
+use crate::store::{AttemptRow, AttemptUpdate, Claimed, NetworkTry, OutboxInsert, Settlement};
 
 /// How long a charge rests after an event that did not fit its state.
 const REFUSED_REST: std::time::Duration = std::time::Duration::from_secs(60);
@@ -132,7 +132,7 @@ fn decline_of(event: &Event) -> Option<&Decline> {
 
 async fn last_decline(ctx: &Ctx, claimed: &Claimed) -> Result<Option<Decline>> {
     let attempts = ctx.store.attempts(claimed.charge.id).await?;
-    Ok(attempts.iter().rev().find_map(crate::store::AttemptRow::decline))
+    Ok(attempts.iter().rev().find_map(AttemptRow::decline))
 }
 
 /// The try counts for the networks by Stripe's charge id, so that the 402 and its event count once.
@@ -151,6 +151,7 @@ fn network_try(claimed: &Claimed, decline: &Decline, now: Timestamp) -> Option<N
         tried_at: now.as_second(),
         brand: decline.brand.clone().or(claimed.card_brand.clone()),
         refused_at: (decline.class() == Class::Never).then_some(now.as_second() + SAME_MOMENT_SECS),
+        not_before: decline.not_before(now).map(Timestamp::as_second),
     })
 }
 
@@ -165,16 +166,13 @@ pub(super) async fn next_try(ctx: &Ctx, claimed: &Claimed, now: Timestamp) -> Re
         return Ok(Some(within_ceilings_of_first(&history, now)));
     }
     let attempts = ctx.store.attempts(claimed.charge.id).await?;
-    let last = attempts.iter().rev().find_map(|one| Some((one.decline()?, one.finished_at?)));
+    let last = attempts.iter().rev().find_map(AttemptRow::decline);
     // Without a card nothing was tried: that says nothing of a card that was saved since.
     let same_card = |decline: &Decline| {
         decline.fingerprint.as_deref().is_none_or(|one| one == fingerprint) && !decline.is_untried()
     };
-    match last.filter(|(decline, _)| same_card(decline)) {
-        Some((decline, at)) => {
-            let declined_at = Timestamp::from_second(at).unwrap_or(now);
-            Ok(earliest_retry(&decline, &history, now, declined_at))
-        }
+    match last.filter(same_card) {
+        Some(decline) => Ok(earliest_retry(&decline, &history, now)),
         None => Ok(Some(within_ceilings(&history, now))),
     }
 }
@@ -199,11 +197,11 @@ async fn history(
 ) -> Result<Vec<Try>> {
     let fingerprint = decline.fingerprint.as_deref().or(claimed.fingerprint());
     let Some(fingerprint) = fingerprint else {
-        return Ok(vec![Try { at: now, same_amount: true, brand: decline.brand.clone() }]);
+        return Ok(vec![Try::declined(decline, now)]);
     };
     let mut history = ctx.store.network_history(fingerprint, claimed.charge.amount, now).await?;
     if let Some(tried) = tried {
-        history.push(Try { at: now, same_amount: true, brand: tried.brand.clone() });
+        history.push(Try { brand: tried.brand.clone(), ..Try::declined(decline, now) });
     }
     Ok(history)
 }

@@ -1,5 +1,7 @@
 //! What a customer tried on Stripe's page: the card networks count it as they count a machine's tries.
 
+use jiff::Timestamp;
+
 use super::answers::event_of_session;
 use super::{Ctx, Result};
 use crate::billing::apply::Event;
@@ -39,14 +41,16 @@ fn declined(charge: &Charge) -> Option<NetworkTry> {
     let reached = charge.outcome.as_ref().is_none_or(|outcome| outcome.kind != OutcomeType::Blocked);
     let card = charge.payment_method_details.as_ref()?.card.as_ref()?;
     (charge.status == ChargeStatus::Failed && reached).then_some(())?;
+    let (decline, at) = (decline_of(charge, card), charge.created);
     Some(NetworkTry {
         id: charge.id.clone(),
         card_fingerprint: card.fingerprint.clone()?,
         amount_minor: charge.amount_minor,
         currency: charge.currency.parse::<Currency>().ok()?.code(),
-        tried_at: charge.created.as_second(),
+        tried_at: at.as_second(),
         brand: card.brand.clone(),
-        refused_at: (decline_of(charge, card).class() == Class::Never).then_some(charge.created.as_second()),
+        refused_at: (decline.class() == Class::Never).then_some(at.as_second()),
+        not_before: decline.not_before(at).map(Timestamp::as_second),
     })
 }
 

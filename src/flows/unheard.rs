@@ -10,7 +10,7 @@ use super::settle::next_try;
 use super::{Ctx, Result, tries};
 use crate::billing::apply::{Event, Outcome};
 use crate::billing::decline::Decline;
-use crate::store::{AttemptUpdate, Claimed};
+use crate::store::{AttemptRow, AttemptUpdate, Claimed};
 use crate::stripe::payment_intents::PaymentIntent;
 
 /// What keeps a PaymentIntent that was just read from being confirmed again. `None`: nothing does.
@@ -23,14 +23,18 @@ pub(super) async fn against(ctx: &Ctx, claimed: &Claimed, intent: &PaymentIntent
         Outcome::Declined(decline) => decline,
         _ => return Ok(None),
     };
-    let Some(given_up) = given_up(ctx, claimed, &decline).await? else { return Ok(None) };
+    let attempts = ctx.store.attempts(claimed.charge.id).await?;
+    let Some(given_up) = given_up(&attempts) else { return Ok(None) };
+    // What came after it may hide it: the PaymentIntent shows its newest try only.
     tries::count(ctx, &intent.id).await?;
     failpoint!("late decline counted");
-    if claimed.charge.dunning.is_none() {
-        // The ladder begins, and in the same step it stands with its attempt.
-        return Ok(Some(Event::Declined(decline)));
+    if is_new(&attempts, &decline) {
+        if claimed.charge.dunning.is_none() {
+            // The ladder begins, and in the same step it stands with its attempt.
+            return Ok(Some(Event::Declined(decline)));
+        }
+        put_on_record(ctx, claimed, given_up, &decline).await?;
     }
-    put_on_record(ctx, claimed, given_up, &decline).await?;
     let allowed = next_try(ctx, claimed, now).await?;
     Ok((allowed.is_none_or(|at| at > now)).then_some(Event::NotYet { allowed }))
 }
@@ -44,7 +48,8 @@ pub(super) async fn take_in(ctx: &Ctx, claimed: &Claimed, intent: &PaymentIntent
     let Outcome::Declined(decline) = of_intent(claimed, ctx.instance, intent, ctx.now()) else {
         return Ok(());
     };
-    let Some(given_up) = given_up(ctx, claimed, &decline).await? else { return Ok(()) };
+    let attempts = ctx.store.attempts(claimed.charge.id).await?;
+    let Some(given_up) = given_up(&attempts).filter(|_| is_new(&attempts, &decline)) else { return Ok(()) };
     tries::count(ctx, &intent.id).await?;
     failpoint!("late decline counted");
     // Where no ladder has begun, the look before the next try begins it.
@@ -54,18 +59,18 @@ pub(super) async fn take_in(ctx: &Ctx, claimed: &Claimed, intent: &PaymentIntent
     }
 }
 
-/// The attempt that was given up, and that Stripe carried out after all. `None`: this decline is on record.
-async fn given_up(ctx: &Ctx, claimed: &Claimed, decline: &Decline) -> Result<Option<u32>> {
-    // What was blocked, or asked for 3-D Secure, reached no bank.
-    let Some(latest) = decline.stripe_charge.as_deref() else { return Ok(None) };
-    let attempts = ctx.store.attempts(claimed.charge.id).await?;
-    if attempts.iter().any(|one| one.stripe_charge.as_deref() == Some(latest)) {
-        return Ok(None);
-    }
+/// An attempt of which nobody heard.
+pub(super) fn given_up(attempts: &[AttemptRow]) -> Option<u32> {
     let void = attempts.iter().filter(|one| one.state == "void");
     // What another database sent has left from here never.
     let given_up = void.max_by_key(|one| (one.sends > 0, one.number));
-    Ok(given_up.map(|one| u32::try_from(one.number).unwrap_or(u32::MAX)))
+    given_up.map(|one| u32::try_from(one.number).unwrap_or(u32::MAX))
+}
+
+/// Whether a decline stands with no attempt yet. What was blocked, or asked for 3-D Secure, reached no bank.
+fn is_new(attempts: &[AttemptRow], decline: &Decline) -> bool {
+    let latest = decline.stripe_charge.as_deref();
+    latest.is_some() && attempts.iter().all(|one| one.stripe_charge.as_deref() != latest)
 }
 
 async fn put_on_record(ctx: &Ctx, claimed: &Claimed, number: u32, decline: &Decline) -> Result<()> {

@@ -7,6 +7,7 @@ use serde::Serialize;
 use sqlx::FromRow;
 
 use super::charges::{Prepared, json};
+use super::rows::instant;
 use super::sql::{alone, batch, on_db};
 use super::{Result, Store};
 use crate::billing::charge::{Attempt, Charge, Operation, Phase, Sent};
@@ -301,18 +302,19 @@ impl Store {
         amount: Money,
         now: Timestamp,
     ) -> Result<Vec<Try>> {
-        const HISTORY_OF: &str = "SELECT tried_at, amount_minor, currency, brand FROM network_budget \
+        const HISTORY_OF: &str = "SELECT tried_at, amount_minor, currency, brand, not_before FROM network_budget \
             WHERE card_fingerprint = $1 AND tried_at > $2 ORDER BY tried_at";
         let since = now.checked_sub(HISTORY).unwrap_or(Timestamp::MIN);
-        let rows: Vec<(i64, i64, String, Option<String>)> = on_db!(self, db => {
+        type Row = (i64, i64, String, Option<String>, Option<i64>);
+        let rows: Vec<Row> = on_db!(self, db => {
             sqlx::query_as(HISTORY_OF).bind(fingerprint).bind(since.as_second()).fetch_all(db).await?
         });
         let wanted = (amount.minor(), amount.currency().code());
-        let read = |(tried_at, minor, currency, brand): (i64, i64, String, Option<String>)| {
+        let tries = rows.into_iter().filter_map(|(tried_at, minor, currency, brand, not_before)| {
             let same_amount = (minor, currency.as_str()) == wanted;
-            Some(Try { at: super::rows::instant(tried_at)?, same_amount, brand })
-        };
-        Ok(rows.into_iter().filter_map(read).collect())
+            Some(Try { at: instant(tried_at)?, same_amount, brand, not_before: not_before.and_then(instant) })
+        });
+        Ok(tries.collect())
     }
 
     /// Those of these cards whose history binds even a first try: declined so often, within the networks' longest window, that it
@@ -373,7 +375,7 @@ impl Store {
         tries.extend(rows.into_iter().filter_map(|(at, minor, currency)| {
             let same_amount =
                 (minor, currency.as_str()) == (charge.amount.minor(), charge.amount.currency().code());
-            Some(Try { at: super::rows::instant(at)?, same_amount, brand: None })
+            Some(Try { at: instant(at)?, same_amount, brand: None, not_before: None })
         }));
         Ok(tries)
     }

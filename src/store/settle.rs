@@ -86,6 +86,8 @@ pub struct NetworkTry {
     pub brand: Option<String>,
     /// Unix seconds: the bank said "never again" of the card as it was entered before.
     pub refused_at: Option<i64>,
+    /// Unix seconds: before then the network wants no other try for this amount.
+    pub not_before: Option<i64>,
 }
 
 /// What a batch did.
@@ -213,8 +215,10 @@ batch! {
 
 batch! {
     INSERT_TRIES = "INSERT INTO network_budget (id, card_fingerprint, amount_minor, currency, tried_at, \
-        brand, refused_at) SELECT r.id, r.card_fingerprint, r.amount_minor, r.currency, r.tried_at, r.brand, r.refused_at FROM",
-    (id TEXT, card_fingerprint TEXT, amount_minor BIGINT, currency TEXT, tried_at BIGINT, brand TEXT, refused_at BIGINT),
+        brand, refused_at, not_before) SELECT r.id, r.card_fingerprint, r.amount_minor, r.currency, r.tried_at, r.brand, \
+        r.refused_at, r.not_before FROM",
+    (id TEXT, card_fingerprint TEXT, amount_minor BIGINT, currency TEXT, tried_at BIGINT, brand TEXT, refused_at BIGINT,
+     not_before BIGINT),
     "WHERE 1 = 1 ON CONFLICT (id) DO NOTHING"
 }
 

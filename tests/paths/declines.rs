@@ -7,6 +7,7 @@ use recurd::billing::charge::State;
 use recurd::billing::dunning::Action;
 use recurd::billing::share::Share;
 use recurd::flows::figures;
+use recurd::flows::manage::ChargeCommand;
 
 use crate::Scene;
 use crate::card_links::token;
@@ -322,4 +323,31 @@ async fn a_retry_that_was_given_up_and_is_declined_after_all_counts_for_the_card
         assert_eq!((scene.states().await, scene.times_collected()), (vec!["paid", "paid"], 2), "{is_told}");
         scene.agree().await;
     }
+}
+
+#[tokio::test]
+async fn of_a_retry_that_was_given_up_the_bank_is_heard_also_where_a_later_try_hides_it() {
+    let (scene, ann) = Scene::ann("pm_card_mastercard").await;
+    // Another charge on the same card, so that the lost retry is not sent again but read, and given up.
+    scene.person("ann", "pm_card_mastercard", "basic", "2026-01-08T10:00:30Z").await;
+    let script = "code_of_tomorrow, code_of_tomorrow, insufficient_funds, code_of_tomorrow, ok";
+    scene.world.sandbox.script_card(&ann.card, script).unwrap();
+    scene.no_events();
+    let lost = "no-answer not-executed";
+    for effect in ["arrives-late 25h", lost, lost, "arrives-late 50m", lost, lost] {
+        scene.fault("POST", "/v1/payment_intents/*/confirm", effect);
+    }
+    scene.until("2026-01-08T10:00:00Z", Duration::from_secs(1800)).await;
+    scene.until("2026-01-08T10:00:40Z", Duration::from_secs(40)).await;
+    scene.command(scene.charges().await[1].charge.id, ChargeCommand::Cancel).await.unwrap();
+    scene.until("2026-01-09T12:00:00Z", Duration::from_secs(120)).await;
+    assert_eq!((scene.states().await, scene.tries().len()), (vec!["past_due", "canceled"], 4));
+    // Three of four are known to have been within seven days, and the oldest of them is a week old on the twelfth.
+    let advised = "SELECT COUNT(*) FROM network_budget WHERE not_before IS NOT NULL";
+    assert_eq!(scene.number(advised).await, 0, "{:?}", scene.story());
+    scene.until("2026-01-15T10:00:00Z", Duration::from_secs(3600)).await;
+    assert_eq!((scene.times_collected(), scene.number(advised).await), (0, 1), "{:?}", scene.story());
+    scene.until("2026-01-15T11:00:00Z", Duration::from_secs(1800)).await;
+    assert_eq!(scene.times_collected(), 1, "{:?}", scene.story());
+    scene.agree().await;
 }

@@ -68,6 +68,7 @@ async fn a_try_that_was_written_down_is_bound_by_the_history_of_the_card_that_it
         tried_at: ctx.now().as_second(),
         brand: Some("visa".into()),
         refused_at: None,
+        not_before: None,
     };
     ctx.store.count_tries(&[tried]).await.unwrap();
     let new = Card {

@@ -149,7 +149,7 @@ pub(crate) fn decide(claimed: &Claimed, event: &Event, now: i64) -> Step {
     let ladder = Ladder::default();
     let policy = Policy {
         rules: Rules::of(&ladder),
-        history: &[Try { at: at(now), same_amount: true, brand: None }],
+        history: &[Try { at: at(now), same_amount: true, brand: None, not_before: None }],
         last_decline: None,
     };
     apply(&claimed.charge, event, &policy, at(now)).unwrap()

@@ -26,6 +26,7 @@ fn network_try(id: &str, tried_at: i64) -> NetworkTry {
         tried_at,
         brand: Some("visa".into()),
         refused_at: None,
+        not_before: None,
     }
 }
 
@@ -200,12 +201,14 @@ on_both! {
         let now = 40 * DAY;
         let tries = [("ch_1", 10 * DAY), ("ch_2", 10 * DAY + 1), ("ch_2", 12 * DAY), ("ch_3", 39 * DAY)];
         for (number, (id, tried_at)) in (0..).zip(tries) {
-            let settlement = Settlement { network_try: Some(network_try(id, tried_at)), ..begin(&read(&db.store, number).await, 0) };
+            let tried = NetworkTry { not_before: Some(tried_at + 5), ..network_try(id, tried_at) };
+            let settlement = Settlement { network_try: Some(tried), ..begin(&read(&db.store, number).await, 0) };
             settle(&db.store, &[settlement], 0).await;
         }
         let amount = "29.00 USD".parse().unwrap();
         let history = db.store.network_history("fp_1", amount, at(now)).await.unwrap();
-        let tried = |secs, same_amount| Try { at: at(secs), same_amount, brand: Some("visa".into()) };
+        let not_before = |secs| Some(at(secs + 5));
+        let tried = |secs, same_amount| Try { at: at(secs), same_amount, brand: Some("visa".into()), not_before: not_before(secs) };
         assert_eq!(history, [tried(10 * DAY + 1, true), tried(39 * DAY, true)]);
         for amount in ["29.01 USD", "29.00 EUR"] {
             let history = db.store.network_history("fp_1", amount.parse().unwrap(), at(now)).await.unwrap();

@@ -10,14 +10,28 @@ fn at(secs: i64) -> Timestamp {
 
 #[test]
 fn one_try_a_day() {
-    let retry = earliest_retry(&Decline::default(), &[tried(at(1000))], at(2000), at(1000)).unwrap();
+    let retry = earliest_retry(&Decline::default(), &[tried(at(1000))], at(2000)).unwrap();
     assert_eq!(retry, at(1000 + 86_400));
 }
 
 #[test]
 fn mastercards_advice_is_a_floor() {
     let decline = Decline { network_advice_code: Some("30".into()), ..Decline::default() };
-    assert_eq!(earliest_retry(&decline, &[tried(at(0))], at(0), at(0)), Some(at(10 * 86_400)));
+    assert_eq!(earliest_retry(&decline, &[Try::declined(&decline, at(0))], at(0)), Some(at(10 * 86_400)));
+}
+
+#[test]
+fn advice_holds_for_its_amount_whatever_was_declined_since() {
+    let advised = Decline { network_advice_code: Some("30".into()), ..Decline::default() };
+    let (advised, newer) = (Try::declined(&advised, at(0)), tried(at(5)));
+    let retry = |history: &[Try]| within_ceilings(history, at(2 * DAYS));
+    assert_eq!(retry(&[advised.clone(), newer.clone()]), at(10 * DAYS));
+    assert_eq!(retry(&[Try { same_amount: false, ..advised.clone() }, newer]), at(2 * DAYS));
+    assert_eq!(
+        within_ceilings_of_first(&[advised], at(7)),
+        at(7),
+        "advice is given to a charge's own retries"
+    );
 }
 
 #[test]
@@ -27,10 +41,10 @@ fn each_advice_is_its_wait() {
         [("24", 1), ("25", 24), ("26", 48), ("02", 72), ("27", 96), ("28", 144), ("29", 192), ("30", 240)];
     for (code, hours) in waits {
         let decline = Decline { network_advice_code: Some(code.into()), ..Decline::default() };
-        assert_eq!(earliest_retry(&decline, &[], at(0), at(5)), Some(at(5 + hours * HOURS)), "{code}");
+        assert_eq!(decline.not_before(at(5)), Some(at(5 + hours * HOURS)), "{code}");
     }
     let unknown = Decline { network_advice_code: Some("99".into()), ..Decline::default() };
-    assert_eq!(earliest_retry(&unknown, &[], at(7), at(5)), Some(at(7)));
+    assert_eq!(unknown.not_before(at(5)), None);
 }
 
 #[test]
@@ -67,7 +81,7 @@ fn every_ceiling_can_be_read_and_none_looks_further_back_than_the_history() {
 #[test]
 fn a_network_counts_as_its_row_says() {
     let tries = |count: i64, brand: &str, same_amount, apart: i64| -> Vec<Try> {
-        let one = |nth| Try { at: at(FROM + nth * apart), same_amount, brand: Some(brand.into()) };
+        let one = |nth| Try { same_amount, brand: Some(brand.into()), ..tried(at(FROM + nth * apart)) };
         (0..count).map(one).collect()
     };
     // Ten declines of a Mastercard in a day, whatever the amounts.
@@ -82,7 +96,7 @@ fn a_network_counts_as_its_row_says() {
 #[test]
 fn a_lost_card_is_never_tried_again() {
     let decline = Decline { decline_code: Some("lost_card".into()), ..Decline::default() };
-    assert_eq!(earliest_retry(&decline, &[], at(0), at(0)), None);
+    assert_eq!(earliest_retry(&decline, &[], at(0)), None);
 }
 
 mod oracle;

@@ -52,6 +52,8 @@ const MASTERCARD_WAITS: [(&str, i64); 7] =
 
 /// The tries of one card, newest last: when, and for which amount.
 type Tries = Vec<(i64, u8)>;
+/// What the charge is for.
+const AMOUNT: u8 = 0;
 
 /// What the networks and our own rules would say of a machine's try for `amount` at `now`.
 fn objection(tries: &Tries, brand: &str, amount: u8, now: i64) -> Option<String> {
@@ -132,10 +134,14 @@ fn decline(dice: &mut Dice, brand: &str, now: i64) -> (Decline, bool, i64) {
     (decline, ever, from)
 }
 
-fn history(tries: &Tries, amount: u8, brand: &str, now: i64) -> Vec<Try> {
+/// What the rules are shown of it. The newest of the charge's own is in it with what its bank said.
+fn history(tries: &Tries, brand: &str, (declined_at, last): (i64, &Decline), now: i64) -> Vec<Try> {
     let young = tries.iter().filter(|(when, _)| *when > now - 30 * DAYS);
     young
-        .map(|&(when, one)| Try { at: at(when), same_amount: one == amount, brand: Some(brand.into()) })
+        .map(|&(when, amount)| match (when, amount) {
+            own if own == (declined_at, AMOUNT) => Try::declined(last, at(when)),
+            _ => Try { same_amount: amount == AMOUNT, brand: Some(brand.into()), ..tried(at(when)) },
+        })
         .collect()
 }
 
@@ -156,11 +162,11 @@ fn one_history(seed: u64, seen: &mut BTreeMap<&'static str, u64>) {
             u8::try_from(dice.roll(3)).unwrap(),
         ));
     }
-    let amount = 0;
     let (mut last, mut ever, mut from) = decline(&mut dice, brand, now);
     let mut declined_at = now;
-    tries.push((now, amount));
-    let mut rung = on_decline(None, &last, &rules, &history(&tries, amount, brand, now), at(now));
+    tries.push((now, AMOUNT));
+    let mut rung =
+        on_decline(None, &last, &rules, &history(&tries, brand, (declined_at, &last), now), at(now));
     for _ in 0..40 {
         let next = rung.next.at.as_second();
         assert!(next >= now, "seed {seed}: back in time");
@@ -169,7 +175,7 @@ fn one_history(seed: u64, seen: &mut BTreeMap<&'static str, u64>) {
             Action::GiveUp => return,
             Action::Remind => {
                 *seen.entry("reminders").or_default() += 1;
-                let past = history(&tries, amount, brand, now);
+                let past = history(&tries, brand, (declined_at, &last), now);
                 rung = on_remind(rung.dunning, Some((&last, &past)), &rules, at(now));
             }
             Action::Collect => {
@@ -179,8 +185,8 @@ fn one_history(seed: u64, seen: &mut BTreeMap<&'static str, u64>) {
                         let when = now - i64::try_from(dice.roll(86_400)).unwrap();
                         tries.push((when, u8::try_from(dice.roll(3)).unwrap()));
                     }
-                    let past = history(&tries, amount, brand, now);
-                    let allowed = earliest_retry(&last, &past, at(now), at(declined_at));
+                    let past = history(&tries, brand, (declined_at, &last), now);
+                    let allowed = earliest_retry(&last, &past, at(now));
                     let Some(allowed) = allowed else { panic!("seed {seed}: {last:?} was planned") };
                     *seen.entry("put off").or_default() += u64::from(allowed > at(now));
                     now = allowed.as_second();
@@ -188,12 +194,12 @@ fn one_history(seed: u64, seen: &mut BTreeMap<&'static str, u64>) {
                 *seen.entry("retries").or_default() += 1;
                 assert!(ever, "seed {seed}: tried again after {last:?}");
                 assert!(now >= from, "seed {seed}: {} s before the wait of {last:?} is over", from - now);
-                let objection = objection(&tries, brand, amount, now);
+                let objection = objection(&tries, brand, AMOUNT, now);
                 assert!(objection.is_none(), "seed {seed}, {brand}: {}", objection.unwrap_or_default());
                 (last, ever, from) = decline(&mut dice, brand, now);
                 declined_at = now;
-                tries.push((now, amount));
-                let past = history(&tries, amount, brand, now);
+                tries.push((now, AMOUNT));
+                let past = history(&tries, brand, (declined_at, &last), now);
                 rung = on_decline(Some(rung.dunning), &last, &rules, &past, at(now));
             }
         }
