@@ -2,7 +2,7 @@
 
 use super::answers::{CHARGE, event_of_intent, event_of_session, is_ours, read};
 use super::close::{Closed, close};
-use super::collect::{look_since, resend, settle_answer};
+use super::collect::{living_intent, look_since, resend, settle_answer};
 use super::recover::tell_cancellations;
 use super::settle::{Trace, commit, is_refused_for_ever, next_try, settle_one};
 use super::tries::event_of_page;
@@ -97,8 +97,10 @@ async fn unknown(
 /// Whether the card networks let an attempt run that may not have run yet: another charge on its card may have been declined
 /// since it was written down. By their ceilings, a first try is bound before it leaves only.
 async fn may_try(ctx: &Ctx, claimed: &Claimed) -> Result<bool> {
-    // Stripe may have carried out an earlier one by now, and what the bank said to that is to be heard first.
-    if unheard::given_up(&ctx.store.attempts(claimed.charge.id).await?).is_some() {
+    // Stripe may have carried out an earlier one of the same PaymentIntent by now: what the bank said to that is heard first.
+    if living_intent(&claimed.charge).is_some()
+        && unheard::given_up(&ctx.store.attempts(claimed.charge.id).await?).is_some()
+    {
         return Ok(false);
     }
     if claimed.charge.dunning.is_none() {
