@@ -206,12 +206,12 @@ pub async fn carry_out(ctx: &Ctx, agreed: &str, who: &str, progress: impl Fn(u64
     let known = ctx.store.instance(now).await?;
     let mut witness = known.witness;
     let mut seen = witness::seen(ctx, witness.as_deref()).await?;
-    if witness.is_none() || seen.as_deref() == Some(witness::DELETED) {
+    if witness.is_none() || seen.iter().any(|one| one == witness::DELETED) {
         witness = witness::make(ctx, known.recoveries).await?;
         seen = witness::seen(ctx, witness.as_deref()).await?;
     }
-    let nonce = crate::chance::uuid().simple().to_string();
-    let dropped = ctx.store.recovered(seen.as_deref(), &nonce, now).await?;
+    let nonce = witness::after(known.nonce.as_deref());
+    let dropped = ctx.store.recovered(&seen.join(" "), &nonce, now).await?;
     report.count_many("mails_dropped", dropped);
     failpoint!("recovered");
     if let Some(witness) = &witness {

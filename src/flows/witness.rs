@@ -1,11 +1,14 @@
 //! The witness outside the database: how a restored backup, or a second copy, finds out that it is one.
 //!
 //! ```text
-//! each hour   read the witness, then the database: does it know the nonce that the witness shows?
-//!             the newest   commit a new nonce, then show it
-//!             an older one show the newest: somebody died, or was slow, between the two
-//!             no           halt; only `recurd recover` lets charging go on
+//! each hour   read the witness, then the database: does it know the nonces that the witness shows?
+//!             with the newest      commit a new nonce, then show it
+//!             older ones only      show the newest: somebody died, or was slow, between the two
+//!             not one of them      halt; only `recurd recover` lets charging go on
 //! ```
+//!
+//! The newest sixteen are shown, each in the place that its first digit names: what Stripe writes late of an older one, days
+//! after it was asked, hides none of the others.
 //!
 //! The witness is a customer at Stripe made for this: it survives the loss of the machine, and belongs to the account
 //! that is charged. What an hour hides, idempotency keys cover: they are good for 20 hours.
@@ -23,8 +26,8 @@ use crate::stripe::payment_intents::PaymentIntent;
 
 /// How long an agreement counts, in seconds.
 const AGREED_SECS: i64 = 3600;
-/// The nonce in the witness's metadata.
-const NONCE: &str = "recurd_nonce";
+/// A place for a nonce in the witness's metadata; a hexadecimal digit follows.
+const NONCE: &str = "recurd_nonce_";
 /// What a witness shows that somebody deleted: no database knows it.
 pub(super) const DELETED: &str = "(deleted)";
 /// How much longer ago than the newest nonce a recovery looks.
@@ -125,20 +128,23 @@ async fn compare(ctx: &Ctx, witness: &str) -> Result<Option<String>> {
         let shown = shown(ctx, witness).await?;
         let now = ctx.now();
         let known = ctx.store.instance(now).await?;
-        if shown == known.nonce {
-            let new = crate::chance::uuid().simple().to_string();
+        let newest = known.nonce.as_deref();
+        let before: Vec<&str> = known.nonces_before.split_whitespace().collect();
+        let is_known = |one: &str| newest == Some(one) || before.contains(&one);
+        let all_known = shown.iter().all(|one| is_known(one));
+        let shows_newest = newest.map_or(shown.is_empty(), |newest| shown.iter().any(|one| one == newest));
+        if all_known && shows_newest {
+            let new = after(newest);
             if ctx.store.next_nonce(known.nonce.as_deref(), &new, now).await? {
                 failpoint!("nonce committed");
                 show(ctx, witness, &new, now).await?;
             }
             return Ok(None);
         }
-        // Somebody died before the newest was shown, or was slow and showed an older one.
-        let mut before = known.nonces_before.split_whitespace();
-        let is_known =
-            shown.as_deref().map_or(before.clone().next().is_none(), |shown| before.any(|one| one == shown));
-        if let Some(nonce) = known.nonce.as_deref().filter(|_| is_known) {
-            show(ctx, witness, nonce, now).await?;
+        // Somebody died before the newest was shown. A witness that shows none is a new one.
+        let is_new = shown.is_empty() && before.is_empty();
+        if let Some(newest) = newest.filter(|_| is_new || (all_known && !shown.is_empty())) {
+            show(ctx, witness, newest, now).await?;
             return Ok(None);
         }
         // Who slept over the answer holds what was shown long ago, perhaps nothing yet.
@@ -162,24 +168,34 @@ async fn behind(ctx: &Ctx, since: Timestamp, why: String) -> Result<String> {
     Ok(why)
 }
 
+/// A new nonce, whose place follows that of the newest.
+pub(super) fn after(newest: Option<&str>) -> String {
+    let place = newest.and_then(|nonce| nonce.chars().next()?.to_digit(16)).unwrap_or_default();
+    let mut nonce = crate::chance::uuid().simple().to_string();
+    nonce.replace_range(..1, &format!("{:x}", (place + 1) % 16));
+    nonce
+}
+
 /// What the witness shows, if there is one.
-pub(super) async fn seen(ctx: &Ctx, witness: Option<&str>) -> Result<Option<String>> {
+pub(super) async fn seen(ctx: &Ctx, witness: Option<&str>) -> Result<Vec<String>> {
     match witness {
         Some(witness) => shown(ctx, witness).await,
-        None => Ok(None),
+        None => Ok(Vec::new()),
     }
 }
 
-/// The nonce that the witness shows.
-async fn shown(ctx: &Ctx, witness: &str) -> Result<Option<String>> {
+/// The nonces that the witness shows.
+async fn shown(ctx: &Ctx, witness: &str) -> Result<Vec<String>> {
     let customer = ctx.stripe.retrieve_customer(witness).await?.value;
-    let Some(alive) = customer.active() else { return Ok(Some(DELETED.to_owned())) };
-    Ok(alive.metadata.get(NONCE).filter(|nonce| !nonce.is_empty()).cloned())
+    let Some(alive) = customer.active() else { return Ok(vec![DELETED.to_owned()]) };
+    let places = alive.metadata.iter().filter(|(key, nonce)| key.starts_with(NONCE) && !nonce.is_empty());
+    Ok(places.map(|(_, nonce)| nonce.clone()).collect())
 }
 
 /// Shows a nonce that was the newest at an instant; not much later, since by then there may be a newer one.
 pub(super) async fn show(ctx: &Ctx, witness: &str, nonce: &str, newest_at: Timestamp) -> Result<()> {
-    let body = CustomerFields { metadata: &[(NONCE, nonce)], ..CustomerFields::default() }.encode();
+    let place = format!("{NONCE}{}", nonce.get(..1).unwrap_or_default());
+    let body = CustomerFields { metadata: &[(&place, nonce)], ..CustomerFields::default() }.encode();
     // Another key each time: Stripe must write it again, not say again that it did.
     let key = format!("recurd:{}:witness:{nonce}:{}", ctx.instance, newest_at.as_second());
     let client = ctx.stripe.not_after(newest_at.checked_add(SHOW_WITHIN).unwrap_or(newest_at));

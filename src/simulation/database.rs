@@ -59,8 +59,8 @@ impl Database {
     /// Compares what the witness shows with what was ever committed here.
     pub(super) fn see_witness(&mut self) {
         let Some(witness) = self.mirror.instance.as_ref().and_then(|one| one.witness.clone()) else { return };
-        let shown = stage::with(|stage| stage.shown_nonce(&witness));
-        let is_known = shown.is_none_or(|nonce| self.mirror.nonces.contains(&nonce));
+        let shown = stage::with(|stage| stage.shown_nonces(&witness)).unwrap_or_default();
+        let is_known = shown.iter().all(|nonce| self.mirror.nonces.contains(nonce));
         self.strange_since_ms =
             if is_known { None } else { Some(self.strange_since_ms.unwrap_or_else(stage::now_ms)) };
     }

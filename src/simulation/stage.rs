@@ -209,13 +209,15 @@ impl Stage {
         }
     }
 
-    /// The nonce that a witness shows to whoever asks now.
+    /// The nonces that a witness shows to whoever asks now.
     #[must_use]
-    pub fn shown_nonce(&self, witness: &str) -> Option<String> {
+    pub fn shown_nonces(&self, witness: &str) -> Option<Vec<String>> {
         let request = sandbox::Request::new(http::Method::GET, format!("/v1/customers/{witness}"));
         let outcome = self.sandbox.handle(&request.header("authorization", &format!("Bearer {SECRET_KEY}")));
         let customer: serde_json::Value = serde_json::from_slice(&outcome.response()?.body).ok()?;
-        customer["metadata"]["recurd_nonce"].as_str().map(str::to_owned)
+        let fields = customer["metadata"].as_object()?.iter();
+        let nonces = fields.filter(|(key, _)| key.starts_with("recurd_nonce"));
+        Some(nonces.filter_map(|(_, nonce)| nonce.as_str().map(str::to_owned)).collect())
     }
 
     /// Remembers a POST that leaves now: the how many-th use of its key it is.

@@ -45,7 +45,7 @@ impl Transport for Wire {
         }
         let outcome = stage::with(|stage| {
             let outcome = stage.sandbox.handle(&to_sandbox(&request, fault.as_deref()));
-            if fault.as_deref().is_some_and(|fault| fault.starts_with("429")) {
+            if fault.as_deref().is_some_and(|fault| fault.starts_with("429") || fault == "lock-timeout") {
                 // Answered before Stripe looks at the key: not a use of it.
                 stage.truth.unused(request.idempotency_key().unwrap_or_default());
             }

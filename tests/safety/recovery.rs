@@ -569,6 +569,34 @@ async fn a_witness_that_somebody_deleted_stops_charging_until_a_person_has_looke
 }
 
 #[tokio::test]
+async fn a_mark_that_stripe_writes_late_hides_no_newer_one_of_a_lost_database() {
+    let scene = Scene::new(&["pm_card_visa"]).await;
+    scene.days(65).await;
+    scene.back_up();
+    let known = scene.world.ctx.store.instance(scene.world.clock.now()).await.unwrap();
+    let older = known.nonces_before.split_whitespace().next().unwrap();
+    scene.days(31).await;
+    let collected = scene.collected();
+    let (path, place) =
+        (format!("/v1/customers/{}", known.witness.unwrap()), format!("recurd_nonce_{}", &older[..1]));
+    let shown_after = |request: Request| {
+        let answer = scene.world.sandbox.handle(&request.header("authorization", "Bearer sk_test_sandbox"));
+        let customer: serde_json::Value = serde_json::from_slice(&answer.response().unwrap().body).unwrap();
+        customer["metadata"][&place].as_str().map(str::to_owned)
+    };
+    assert!(shown_after(Request::get(&path)).is_some(), "the mark has that place");
+    let late = Request::post(&path, &[(&format!("metadata[{place}]"), older)]);
+    assert_eq!(shown_after(late).as_deref(), Some(older));
+    let restored = scene.on_backup().await;
+    scene.days_on(&restored, 2).await;
+    let why = restored.store.halted().await.unwrap().unwrap_or_default();
+    assert!(why.starts_with("this database is older than what Stripe knows"), "{why:?}");
+    confirm(&restored).await;
+    scene.days_on(&restored, 2).await;
+    assert_eq!((scene.collected(), restored.store.halted().await.unwrap()), (collected, None));
+}
+
+#[tokio::test]
 async fn who_dies_between_the_two_writes_of_a_mark_is_no_stranger() {
     let scene = Scene::new(&["pm_card_visa"]).await;
     drain(&scene.world.ctx).await;
