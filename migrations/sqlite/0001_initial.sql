@@ -19,7 +19,8 @@ CREATE TABLE instance (
     nonce_at        BIGINT,
     -- Since when Stripe may know more than this database; empty: it does not.
     behind_since    BIGINT,
-    recoveries      BIGINT NOT NULL DEFAULT 0
+    recoveries      BIGINT NOT NULL DEFAULT 0,
+    recovered_at    BIGINT
 );
 
 -- What each UTC day has seen; the currency '' counts the attempts in all.

@@ -73,8 +73,8 @@ pub enum Event {
     CollectNow,
     /// An operator moves the case onto the ladder of the policy. What is planned already stays planned.
     TakeLadder,
-    /// The card networks allow no try by machine before this instant (`None`: never again on this card), or the customer
-    /// has been promised time until then before the charge is given up.
+    /// The card networks allow no try by machine before this instant (`None`: never again on this card), the customer has been
+    /// promised time until then before the charge is given up, or what a lost database may have asked for is in doubt until then.
     NotYet {
         /// From when on.
         allowed: Option<Timestamp>,

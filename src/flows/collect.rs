@@ -29,6 +29,7 @@ use crate::billing::apply::{Event, Outcome};
 use crate::billing::charge::{Charge, Collector, CollectorKind, End, Operation, State, Work};
 use crate::billing::decline::Decline;
 use crate::billing::subscription::SubscriptionState;
+use crate::billing::unknown::{KEY_AGE_MAX, QUARANTINE};
 use crate::config::Preflight;
 use crate::store::{Claimed, NewAttempt, OutboxInsert, Prepared, Settlement};
 use crate::stripe::fields::Metadata;
@@ -378,7 +379,14 @@ async fn look_first(ctx: &Ctx, claimed: Vec<Claimed>, report: &mut Report) -> Re
     let mut unknown_to_stripe = sure;
     for (one, event) in found {
         match event {
-            Ok(None) => unknown_to_stripe.push(one),
+            Ok(None) => match in_doubt_until(ctx, &one, now).await {
+                Some(until) => {
+                    report.count("in_doubt");
+                    let event = Event::NotYet { allowed: Some(until) };
+                    settle_one(ctx, &one, &event, Trace::default(), report).await?;
+                }
+                None => unknown_to_stripe.push(one),
+            },
             Ok(Some(event)) if living_intent(&one.charge).is_some() => {
                 report.count("heard_late");
                 settle_one(ctx, &one, &event, Trace::default(), report).await?;
@@ -428,6 +436,17 @@ fn needs_a_look(ctx: &Ctx, claimed: &Claimed, now: Timestamp) -> bool {
         // A database that was lost may have sent the same key on any day.
         Preflight::Stale => old || ctx.witness.recoveries() > 0,
     }
+}
+
+/// Until when no PaymentIntent is made for a charge that a lost database may have asked one for: what Stripe did not answer, or
+/// answered with a 5xx, it may still make. `None`: it would be the same one, since Stripe surely remembers the key, or that is over.
+async fn in_doubt_until(ctx: &Ctx, claimed: &Claimed, now: Timestamp) -> Option<Timestamp> {
+    let recovered_at = ctx.witness.recovered_at().filter(|_| living_intent(&claimed.charge).is_none())?;
+    let until = recovered_at.checked_add(QUARANTINE).ok().filter(|until| now < *until)?;
+    let made_at = made_at(ctx, claimed).await;
+    let key_lives_until = made_at.checked_add(KEY_AGE_MAX).unwrap_or(Timestamp::MAX);
+    let same_key = next_number(&claimed.charge) == 1 && now < key_lives_until;
+    (made_at < recovered_at && !same_key).then_some(until)
 }
 
 /// The number of the attempt that is about to be sent.
@@ -541,15 +560,19 @@ pub(super) async fn look_since(ctx: &Ctx, claimed: &Claimed) -> Timestamp {
     if claimed.charge.period.is_none() && ctx.witness.recoveries() > 0 {
         return Timestamp::UNIX_EPOCH;
     }
+    let first = made_at(ctx, claimed).await.min(claimed.created_at);
+    first.checked_sub(Duration::from_secs(2 * 86_400)).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+/// A charge of a period is not made, and so not collected, before this instant.
+async fn made_at(ctx: &Ctx, claimed: &Claimed) -> Timestamp {
     let ahead_secs = match ctx.terms(&claimed.plan, claimed.revision).await {
         Ok(terms) => terms.ahead_secs(),
         // Who cannot read how early it is made looks far enough.
         Err(_) => 366 * 86_400,
     };
     let ahead = Duration::from_secs(ahead_secs.unsigned_abs());
-    let made_at = claimed.charge.due_at.checked_sub(ahead).unwrap_or(Timestamp::UNIX_EPOCH);
-    let first = made_at.min(claimed.created_at);
-    first.checked_sub(Duration::from_secs(2 * 86_400)).unwrap_or(Timestamp::UNIX_EPOCH)
+    claimed.charge.due_at.checked_sub(ahead).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
 /// Sends a group, and settles outcomes as they come.

@@ -42,17 +42,27 @@ const SHOW_WITHIN: SignedDuration = SignedDuration::from_secs(60);
 pub(super) struct Known {
     agreed_at: AtomicI64,
     recoveries: AtomicU32,
+    /// Unix seconds; 0: never.
+    recovered_at: AtomicI64,
 }
 
 impl Known {
     /// Takes note of a recovery, also one by another process.
     pub(super) fn learn(&self, instance: &Instance) {
         self.recoveries.store(instance.recoveries, Ordering::SeqCst);
+        let recovered_at = instance.recovered_at.map_or(0, Timestamp::as_second);
+        self.recovered_at.store(recovered_at, Ordering::SeqCst);
     }
 
     /// How often the database was recovered.
     pub(super) fn recoveries(&self) -> u32 {
         self.recoveries.load(Ordering::SeqCst)
+    }
+
+    /// When it was recovered last.
+    pub(super) fn recovered_at(&self) -> Option<Timestamp> {
+        let at = self.recovered_at.load(Ordering::SeqCst);
+        Timestamp::from_second(at).ok().filter(|_| at > 0)
     }
 }
 

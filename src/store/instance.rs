@@ -39,6 +39,8 @@ pub struct Instance {
     pub behind_since: Option<Timestamp>,
     /// How often it was recovered.
     pub recoveries: u32,
+    /// When it was recovered last.
+    pub recovered_at: Option<Timestamp>,
 }
 
 #[derive(FromRow)]
@@ -56,6 +58,7 @@ struct Row {
     nonce_at: Option<i64>,
     behind_since: Option<i64>,
     recoveries: i64,
+    recovered_at: Option<i64>,
 }
 
 /// One execution of one job.
@@ -98,7 +101,7 @@ impl Store {
     pub async fn instance(&self, now: Timestamp) -> Result<Instance> {
         const CREATE: &str = "INSERT INTO instance (singleton, id, created_at, heartbeat_at) VALUES (1, $1, $2, $2) ON CONFLICT DO NOTHING";
         const READ: &str = "SELECT id, stripe_account, mode, heartbeat_at, halted_why, cleared_at, created_at, witness, \
-            nonce, nonces_before, nonce_at, behind_since, recoveries FROM instance WHERE singleton = 1";
+            nonce, nonces_before, nonce_at, behind_since, recoveries, recovered_at FROM instance WHERE singleton = 1";
         let row: Row = match on_db!(self, db => sqlx::query_as(READ).fetch_optional(db).await?) {
             Some(row) => row,
             None => {
@@ -124,6 +127,7 @@ impl Store {
             nonce_at: row.nonce_at.and_then(instant),
             behind_since: row.behind_since.and_then(instant),
             recoveries: u32::try_from(row.recoveries).unwrap_or(0),
+            recovered_at: row.recovered_at.and_then(instant),
         })
     }
 

@@ -204,7 +204,25 @@ async fn a_subscription_that_was_canceled_after_the_backup_stays_canceled() {
     let plan = confirm(&restored).await;
     assert_eq!(plan.canceled, [gone]);
     scene.days_on(&restored, 2).await;
+    assert_eq!(scene.collected(), [1, 1], "what the lost database may have asked for may still come");
+    scene.days_on(&restored, 2).await;
     assert_eq!(scene.collected(), [1, 1, 1], "only the other one is collected a second time");
+}
+
+#[tokio::test]
+async fn what_stripe_makes_days_later_of_a_lost_databases_request_is_collected_once() {
+    let scene = Scene::new(&["pm_card_visa"]).await;
+    scene.world.ctx.run_once(Job::Materialize, 100).await.unwrap();
+    scene.back_up();
+    let forward = Effect::parse("500 forward 60h").unwrap();
+    scene.world.sandbox.add_fault(Rule::once("POST", "/v1/payment_intents", forward));
+    scene.days(1).await;
+    assert!(scene.collected().is_empty(), "Stripe answered 500");
+    let restored = scene.on_backup().await;
+    scene.days_on(&restored, 1).await;
+    confirm(&restored).await;
+    scene.days_on(&restored, 6).await;
+    assert_eq!((scene.collected(), states(&restored).await), (vec![1], vec!["paid"]));
 }
 
 #[tokio::test]
