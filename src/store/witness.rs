@@ -42,7 +42,7 @@ impl Store {
     /// # Errors
     /// [`super::StoreError::Database`].
     pub async fn next_nonce(&self, was: Option<&str>, new: &str, now: Timestamp) -> Result<bool> {
-        const NEXT: &str = "UPDATE instance SET nonces_before = substr(COALESCE(nonce, '') || ' ' || nonces_before, 1, 2048), nonce = $2, \
+        const NEXT: &str = "UPDATE instance SET nonces_before = substr(COALESCE(nonce, '') || ' ' || nonces_before, 1, 8192), nonce = $2, \
             nonce_at = $3 WHERE COALESCE(nonce, '') = $1 AND behind_since IS NULL";
         let changed = on_db!(self, db => {
             sqlx::query(NEXT)
@@ -75,7 +75,7 @@ impl Store {
     /// [`super::StoreError::Database`].
     pub async fn recovered(&self, seen: &str, nonce: &str, now: Timestamp) -> Result<u64> {
         const DONE: &str = "UPDATE instance SET behind_since = NULL, halted_at = NULL, halted_why = NULL, cleared_at = $3, \
-            nonces_before = substr($1 || ' ' || nonces_before, 1, 2048), nonce = $2, nonce_at = $3, recovered_at = $3, recoveries = recoveries + 1 WHERE behind_since IS NOT NULL";
+            nonces_before = substr($1 || ' ' || nonces_before, 1, 8192), nonce = $2, nonce_at = $3, recovered_at = $3, recoveries = recoveries + 1 WHERE behind_since IS NOT NULL";
         const DROP: &str = "UPDATE outbox SET state = 'dropped', error = 'perhaps sent before the database was restored', \
             wake_at = NULL, lease_owner = NULL, done_at = $1 WHERE state = 'pending' AND kind = 'mail'";
         Ok(in_tx!(self, tx => {
