@@ -4,7 +4,7 @@
 //! each hour   read the witness, then the database: does it know the nonces that the witness shows?
 //!             with the newest      commit a new nonce, then show it
 //!             older ones only      show the newest: somebody died, or was slow, between the two
-//!             not one of them      halt; only `recurd recover` lets charging go on
+//!             no, one is strange   halt; only `recurd recover` lets charging go on
 //! ```
 //!
 //! The newest sixteen are shown, each in the place that its first digit names: what Stripe writes late of an older one, days
@@ -145,7 +145,7 @@ async fn compare(ctx: &Ctx, witness: &str) -> Result<Option<String>> {
         let shows_newest = newest.map_or(shown.is_empty(), |newest| shown.iter().any(|one| one == newest));
         if all_known && shows_newest {
             let new = after(newest);
-            if ctx.store.next_nonce(known.nonce.as_deref(), &new, now).await? {
+            if ctx.store.next_nonce(newest, &new, now).await? {
                 failpoint!("nonce committed");
                 show(ctx, witness, &new, now).await?;
             }
