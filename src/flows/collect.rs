@@ -24,12 +24,11 @@ use super::close::{Closed, close};
 use super::rails;
 use super::settle::{Trace, commit, decide, next_try, settle_one, start};
 use super::witness::{self, View};
-use super::{ASK_AGAIN, Ctx, FlowError, Report, Result, notices, unheard};
+use super::{ASK_AGAIN, Ctx, FlowError, Report, Result, in_doubt, notices, unheard};
 use crate::billing::apply::{Event, Outcome};
 use crate::billing::charge::{Charge, Collector, CollectorKind, End, Operation, State, Work};
 use crate::billing::decline::Decline;
 use crate::billing::subscription::SubscriptionState;
-use crate::billing::unknown::{KEY_AGE_MAX, QUARANTINE};
 use crate::config::Preflight;
 use crate::store::{Claimed, NewAttempt, OutboxInsert, Prepared, Settlement};
 use crate::stripe::fields::Metadata;
@@ -379,7 +378,7 @@ async fn look_first(ctx: &Ctx, claimed: Vec<Claimed>, report: &mut Report) -> Re
     let mut unknown_to_stripe = sure;
     for (one, event) in found {
         match event {
-            Ok(None) => match in_doubt_until(ctx, &one, now).await {
+            Ok(None) => match in_doubt::of_next_try(ctx, &one, now).await {
                 Some(until) => {
                     report.count("in_doubt");
                     let event = Event::NotYet { allowed: Some(until) };
@@ -438,37 +437,27 @@ fn needs_a_look(ctx: &Ctx, claimed: &Claimed, now: Timestamp) -> bool {
     }
 }
 
-/// Until when no PaymentIntent is made for a charge that a lost database may have asked one for: what Stripe did not answer, or
-/// answered with a 5xx, it may still make. `None`: it would be the same one, since Stripe surely remembers the key, or that is over.
-async fn in_doubt_until(ctx: &Ctx, claimed: &Claimed, now: Timestamp) -> Option<Timestamp> {
-    let recovered_at = ctx.witness.recovered_at().filter(|_| living_intent(&claimed.charge).is_none())?;
-    let until = recovered_at.checked_add(QUARANTINE).ok().filter(|until| now < *until)?;
-    let made_at = made_at(ctx, claimed).await;
-    let key_lives_until = made_at.checked_add(KEY_AGE_MAX).unwrap_or(Timestamp::MAX);
-    let same_key = next_number(&claimed.charge) == 1 && now < key_lives_until;
-    (made_at < recovered_at && !same_key).then_some(until)
-}
-
 /// The number of the attempt that is about to be sent.
-fn next_number(charge: &Charge) -> u32 {
+pub(super) fn next_number(charge: &Charge) -> u32 {
     charge.open_attempt().map_or(charge.attempts + 1, |attempt| attempt.number)
 }
 
-/// Looks at Stripe for a charge of a restored database, and books what it shows.
-pub(super) async fn adopt_forgotten(ctx: &Ctx, claimed: &Claimed, report: &mut Report) -> Result<()> {
+/// Looks at Stripe for a charge of a restored database, and books what it shows. `false`: nothing that is not known, and the charge
+/// is still claimed.
+pub(super) async fn adopt_forgotten(ctx: &Ctx, claimed: &Claimed, report: &mut Report) -> Result<bool> {
     if living_intent(&claimed.charge).is_some()
         && let Some(event) = look_up(ctx, claimed).await?
     {
         report.count("heard_late");
-        return settle_one(ctx, claimed, &event, Trace::default(), report).await.map(|_| ());
+        settle_one(ctx, claimed, &event, Trace::default(), report).await?;
+        return Ok(true);
     }
-    match find_forgotten(ctx, claimed).await?.filter(|event| !is_known(&claimed.charge, event)) {
-        Some(event) => {
-            report.count("adopted");
-            adopt(ctx, claimed, &event, report).await
-        }
-        None => Ok(ctx.store.release_charge(&claimed.charge, None).await?),
+    let found = find_forgotten(ctx, claimed).await?.filter(|event| !is_known(&claimed.charge, event));
+    if let Some(event) = &found {
+        report.count("adopted");
+        adopt(ctx, claimed, event, report).await?;
     }
+    Ok(found.is_some())
 }
 
 /// Whether a charge has what was found already, and it waits for nobody.
@@ -565,7 +554,7 @@ pub(super) async fn look_since(ctx: &Ctx, claimed: &Claimed) -> Timestamp {
 }
 
 /// A charge of a period is not made, and so not collected, before this instant.
-async fn made_at(ctx: &Ctx, claimed: &Claimed) -> Timestamp {
+pub(super) async fn made_at(ctx: &Ctx, claimed: &Claimed) -> Timestamp {
     let ahead_secs = match ctx.terms(&claimed.plan, claimed.revision).await {
         Ok(terms) => terms.ahead_secs(),
         // Who cannot read how early it is made looks far enough.

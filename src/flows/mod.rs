@@ -16,6 +16,7 @@ pub mod expiring;
 pub mod figures;
 pub mod guard;
 pub mod import;
+pub mod in_doubt;
 pub mod ladders;
 mod letters;
 pub mod manage;

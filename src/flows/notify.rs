@@ -163,6 +163,13 @@ async fn mail(ctx: &Ctx, item: &OutboxItem, asked: bool, report: &mut Report) ->
     if let Some(given_up) = perhaps_sent(item, report) {
         return ends(given_up);
     }
+    if let Some(claimed) = about.as_ref().filter(|_| asks_for_money(name))
+        && let Some(at) = pay_link::opens_at(ctx, claimed).await?
+    {
+        let why =
+            "the database was recovered, and a payment that it does not know may still appear".to_owned();
+        return ends(OutboxResult::Later { at, why, maybe_sent: false });
+    }
     let is_first = asks_for_money(name) && item.unknowns == 0 && !mutant!(MailsUncounted);
     if is_first && (asked || ctx.store.mails_since(customer.customer_id(), a_day_ago(ctx)).await? > 0) {
         return ends(wait(ctx, ONE_MAIL_PER / 4, "the customer had a mail today".into(), false));

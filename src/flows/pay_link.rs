@@ -6,9 +6,10 @@ use jiff::Timestamp;
 
 use super::answers::{ATTEMPT, CHARGE, GENERATION, INSTANCE, ON_PAGE, SUBSCRIPTION};
 use super::close::clear;
+use super::collect::adopt_forgotten;
 use super::settle::{Trace, commit, decide, settle_one};
 use super::witness::{self, View};
-use super::{Ctx, FlowError, Report, Result};
+use super::{Ctx, FlowError, Report, Result, in_doubt};
 use crate::billing::apply::Event;
 use crate::billing::charge::{Charge, State};
 use crate::billing::ids::ChargeId;
@@ -33,6 +34,8 @@ pub enum Opened {
     Paid,
     /// Something is under way right now; in a minute it is known.
     Busy,
+    /// A payment may still appear of which this database knows nothing: from then on.
+    Later(Timestamp),
     /// Canceled, given up, or otherwise not payable.
     Closed,
 }
@@ -155,7 +158,43 @@ async fn reopen(ctx: &Ctx, claimed: Claimed) -> Result<Opened> {
     }
 }
 
+/// From when on a page may be opened for a charge that has none; `None`: now.
+///
+/// # Errors
+/// [`FlowError::Store`].
+pub async fn opens_at(ctx: &Ctx, claimed: &Claimed) -> Result<Option<Timestamp>> {
+    let (State::Due { .. } | State::PastDue { .. } | State::Missed) = claimed.charge.state else {
+        return Ok(None);
+    };
+    let now = ctx.now();
+    ctx.witness.learn(&ctx.store.instance(now).await?);
+    Ok(in_doubt::until(ctx, claimed, now).await)
+}
+
+/// Whether Stripe has nothing of a charge without a collector that a lost database asked for, and whose event was lost too.
+async fn is_all_known(ctx: &Ctx, claimed: &Claimed) -> Result<bool> {
+    if ctx.witness.recoveries() == 0 || claimed.charge.collector.is_some() {
+        return Ok(true);
+    }
+    match adopt_forgotten(ctx, claimed, &mut Report::default()).await {
+        Ok(found) => Ok(!found),
+        Err(FlowError::Stripe(error)) => {
+            tracing::warn!(charge.id = %claimed.charge.id, "No page for charge {} yet: {error}", claimed.charge.id);
+            ctx.store.release_charge(&claimed.charge, None).await?;
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
+}
+
 async fn open_new(ctx: &Ctx, claimed: Claimed, lives: Duration) -> Result<Opened> {
+    if let Some(at) = opens_at(ctx, &claimed).await? {
+        ctx.store.release_charge(&claimed.charge, None).await?;
+        return Ok(Opened::Later(at));
+    }
+    if !is_all_known(ctx, &claimed).await? {
+        return Ok(Opened::Busy);
+    }
     // A PaymentIntent that could still be confirmed is canceled before a link opens.
     let Some(claimed) = clear(ctx, claimed, &mut Report::default()).await? else { return Ok(Opened::Busy) };
     failpoint!("P13 cleared");

@@ -41,7 +41,9 @@ pub(super) async fn open(
         let ctx = http.ctx.clone();
         match tokio::spawn(async move { pay_link::open(&ctx, id, CLICK_LIFE).await }).await?? {
             Opened::Url(url) => Ok((StatusCode::SEE_OTHER, [(header::LOCATION, url)]).into_response()),
-            Opened::Paid | Opened::Busy | Opened::Closed => page(&http, &find(&http, &token).await?).await,
+            Opened::Paid | Opened::Busy | Opened::Later(_) | Opened::Closed => {
+                page(&http, &find(&http, &token).await?).await
+            }
         }
     };
     http.answer(&language, &at(&token), opened.await)
@@ -67,7 +69,10 @@ pub(super) async fn page(http: &Http, claimed: &Claimed) -> Result<Response, Tro
     let locale = http.pages.regional_locale(&customer.locale);
     let zone = zone(&customer.time_zone).unwrap_or(TimeZone::UTC);
     let page = PayPage {
-        state: state(claimed, &zone, &locale),
+        state: match pay_link::opens_at(&http.ctx, claimed).await? {
+            Some(at) => PayState::Later { from: format::date(at, &zone, &locale) },
+            None => state(claimed, &zone, &locale),
+        },
         charges: vec![line(claimed, &zone, &locale)],
         total: Some(format::amount(claimed.charge.amount, &locale)),
         others: others.map(|one| OtherCharge { charge: line(one, &zone, &locale), path: None }).collect(),

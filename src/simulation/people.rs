@@ -208,7 +208,7 @@ impl Sim {
                 let wait = self.people.rng.between(1000, 5 * MINUTE_MS);
                 self.act_in(wait, Act::Click(Click { patience: click.patience - 1, ..click }));
             }
-            Some(Opened::Busy | Opened::Paid | Opened::Closed) | None => {}
+            Some(Opened::Busy | Opened::Later(_) | Opened::Paid | Opened::Closed) | None => {}
         }
     }
 

@@ -330,6 +330,27 @@ async fn while_the_old_payment_intent_cannot_be_canceled_no_page_opens() {
 }
 
 #[tokio::test]
+async fn after_a_recovery_the_page_of_what_may_have_been_paid_says_from_when_on_it_can_be() {
+    let (scene, web) = declined().await;
+    let token = scene.token();
+    web.click(&token).await.session();
+    scene.hours(2).await;
+    let (store, now) = (&scene.world.ctx.store, scene.now());
+    let nonce = store.instance(now).await.unwrap().nonce.unwrap();
+    store.fall_behind(now, "restored from a backup", now).await.unwrap();
+    store.recovered("", &nonce, now).await.unwrap();
+    for page in [web.look(&token).await, web.click(&token).await] {
+        assert_eq!(page.status, 200);
+        assert!(page.text.contains("you can pay it here after January 8, 2026"), "{}", page.text);
+        assert!(!page.text.contains("<form"), "{}", page.text);
+    }
+    assert_eq!(scene.books().sessions.len(), 1);
+    scene.days(4).await;
+    assert_eq!((scene.times_collected(), scene.state().await.as_str()), (1, "paid"));
+    scene.agree().await;
+}
+
+#[tokio::test]
 async fn the_return_page_settles_without_an_event() {
     let (scene, web) = declined().await;
     scene.no_events();

@@ -249,7 +249,7 @@ impl Stage {
         let opened = walk::all(Box::pin(async move { pay_link::open(&ctx, id, CLICK_LIFE).await })).await;
         match opened {
             Ok(Opened::Url(url)) => Some(session_in(&url)),
-            Ok(Opened::Paid | Opened::Busy | Opened::Closed) | Err(_) => None,
+            Ok(Opened::Paid | Opened::Busy | Opened::Later(_) | Opened::Closed) | Err(_) => None,
         }
     }
 }

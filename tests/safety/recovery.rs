@@ -226,6 +226,67 @@ async fn what_stripe_makes_days_later_of_a_lost_databases_request_is_collected_o
 }
 
 #[tokio::test]
+async fn no_page_opens_beside_what_stripe_makes_days_later_of_a_lost_databases_request() {
+    let scene = Scene::new(&["pm_card_visa"]).await;
+    scene.world.ctx.run_once(Job::Materialize, 100).await.unwrap();
+    scene.back_up();
+    let forward = Effect::parse("500 forward 60h").unwrap();
+    scene.world.sandbox.add_fault(Rule::once("POST", "/v1/payment_intents", forward));
+    scene.days(1).await;
+    let restored = scene.on_backup().await;
+    scene.days_on(&restored, 1).await;
+    confirm(&restored).await;
+    let confirmed_at = restored.clock.now();
+    let id = charges(&restored).await.remove(0).charge.id;
+    let click = async || {
+        let opened = pay_link::open(&restored, id, pay_link::CLICK_LIFE).await.unwrap();
+        if let Opened::Url(url) = &opened {
+            let page = url.rsplit('/').next().unwrap();
+            scene.world.sandbox.complete_session(page, "pm_card_visa").unwrap();
+        }
+        opened
+    };
+    let from = confirmed_at.checked_add(Duration::from_secs(72 * 3600)).unwrap();
+    assert_eq!(click().await, Opened::Later(from));
+    scene.world.clock.advance(Duration::from_secs(72 * 3600));
+    scene.world.sandbox.tick();
+    assert_eq!(click().await, Opened::Busy, "what the lost database asked for has come");
+    assert_eq!(click().await, Opened::Paid);
+    assert_eq!((scene.collected(), states(&restored).await), (vec![1], vec!["paid"]));
+}
+
+#[tokio::test]
+async fn nobody_is_asked_for_money_after_a_recovery_before_it_can_be_paid() {
+    let scene = Scene::new(&["pm_card_authenticationRequired"]).await;
+    let ctx = &scene.world.ctx;
+    drain(ctx).await;
+    let id = charges(ctx).await.remove(0).charge.id;
+    let Opened::Url(_) = pay_link::open(ctx, id, pay_link::CLICK_LIFE).await.unwrap() else { panic!() };
+    scene.days(5).await;
+    let past_due = charges(ctx).await.remove(0).charge;
+    assert_eq!((past_due.state.as_str(), past_due.collector), ("past_due", None), "its page has expired");
+    scene.back_up();
+    one_off(ctx).await;
+    scene.days(1).await;
+    let restored = scene.on_backup().await;
+    one_off(&restored).await;
+    drain(&restored).await;
+    confirm(&restored).await;
+    let click = async || pay_link::open(&restored, id, pay_link::CLICK_LIFE).await.unwrap();
+    let mails = async || {
+        let promises = restored.store.story(id).await.unwrap().promises;
+        promises.iter().filter(|one| one.template.is_some() && one.state == "done").count()
+    };
+    let mailed = mails().await;
+    scene.days_on(&restored, 2).await;
+    assert!(matches!(click().await, Opened::Later(_)));
+    assert_eq!(mails().await, mailed);
+    scene.days_on(&restored, 3).await;
+    assert!(mails().await > mailed, "the ladder goes on");
+    assert!(matches!(click().await, Opened::Url(_)));
+}
+
+#[tokio::test]
 async fn what_was_paid_before_the_cancellation_is_booked_as_paid() {
     let scene = Scene::new(&["pm_card_visa"]).await;
     let ctx = &scene.world.ctx;

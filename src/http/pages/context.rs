@@ -51,6 +51,11 @@ pub enum PayState {
     Payable,
     /// Something is collecting it at this moment.
     Collecting,
+    /// It may have been paid already, and until then nobody knows.
+    Later {
+        /// Formatted date.
+        from: String,
+    },
     /// Paid.
     Paid {
         /// Formatted date.

@@ -88,6 +88,8 @@ fn a_pay_page_says_what_is_true() {
     assert!(said(5).1.contains("arrived on November 24, 2025"));
     assert_eq!(said(7).0, "Canceled");
     assert_eq!(said(8).0, "Nothing is due");
+    assert_eq!(said(9).0, "Not payable for now");
+    assert!(said(9).1.contains("you can pay it here after November 24, 2025"));
 }
 
 #[test]
