@@ -6,10 +6,15 @@ use anyhow::Result;
 
 use super::charges::Row;
 use super::{Exit, Global, find, notice, setup, show};
-use crate::billing::charge::Charge;
+use crate::billing::charge::{Charge, Work};
 use crate::billing::decline::Class;
 use crate::billing::money::Money;
+use crate::clock::Clock;
+use crate::flows::in_doubt;
 use crate::store::{AttemptRow, Promise, Story};
+
+/// Why a charge waits that was due before a recovery.
+const IN_DOUBT: &str = ": until then Stripe may still make a payment that the lost database asked for";
 
 /// The story of a charge, in order.
 pub(super) async fn explain(global: &Global, typed: &str) -> Result<Exit> {
@@ -22,6 +27,9 @@ pub(super) async fn explain(global: &Global, typed: &str) -> Result<Exit> {
         return Ok(Exit::Done);
     }
     let charge = &found.charge;
+    let now = Clock::system().now();
+    let in_doubt = in_doubt::over(store.instance(now).await?.recovered_at, now);
+    let waits = in_doubt.is_some_and(|until| charge.wake() == Some((Work::Collect, until)));
     say!("Charge {} is {}.", charge.id, charge.state.as_str());
     say!("{} for {}, due {}.", charge.amount, charge.description, show::instant(charge.due_at.as_second()));
     if let Ok(back) = Money::from_minor(found.refunded_minor, charge.amount.currency())
@@ -39,7 +47,7 @@ pub(super) async fn explain(global: &Global, typed: &str) -> Result<Exit> {
             say!("{}  {sentence}", show::instant(secs));
         }
     }
-    say!("\nNext: {}.", row.next);
+    say!("\nNext: {}{}.", row.next, if waits { IN_DOUBT } else { "" });
     Ok(Exit::Done)
 }
 

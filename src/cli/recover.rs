@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
+use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{Exit, Global, setup, show};
 use crate::demo::shown;
 use crate::flows::recover::{self, Plan};
-use crate::flows::{Ctx, Report};
+use crate::flows::{Ctx, Report, in_doubt};
 
 /// Arguments of `recurd recover`.
 #[derive(Debug, clap::Args)]
@@ -23,6 +24,8 @@ struct Answer {
     behind: bool,
     plan: Option<Plan>,
     done: Option<Report>,
+    /// Unix seconds: until then no payment is asked for anew, and no page opened, where the lost database may have done so.
+    in_doubt_until: Option<i64>,
 }
 
 pub(super) async fn recover(global: &Global, args: &RecoverArgs) -> Result<Exit> {
@@ -37,8 +40,10 @@ async fn carry_out(global: &Global, ctx: &Ctx, hash: &str) -> Result<Exit> {
     let bar = bar(global);
     let report = recover::carry_out(ctx, hash, &show::who(), |seen| bar.set_position(seen)).await?;
     bar.finish_and_clear();
+    let recovered_at = ctx.store.instance(ctx.now()).await?.recovered_at;
+    let in_doubt_until = in_doubt::over(recovered_at, ctx.now()).map(Timestamp::as_second);
     if global.json {
-        show::json(&Answer { behind: false, plan: None, done: Some(report) });
+        show::json(&Answer { behind: false, plan: None, done: Some(report), in_doubt_until });
     } else {
         let of = |word: &str| report.outcome(word);
         say!(
@@ -47,6 +52,12 @@ async fn carry_out(global: &Global, ctx: &Ctx, hash: &str) -> Result<Exit> {
             of("adopted"),
             of("canceled"),
             of("mails_dropped")
+        );
+        say!(
+            "Until {}, Stripe may still make payments that the lost database asked for. Till then a charge from before waits, \
+             with its page and its mails, unless it has a PaymentIntent here or fell due less than 20 hours ago and was never \
+             tried: `recurd explain` says so of each.",
+            in_doubt_until.map_or_else(String::new, show::instant)
         );
     }
     Ok(Exit::Done)
@@ -58,7 +69,7 @@ async fn show_plan(global: &Global, ctx: &Ctx) -> Result<Exit> {
     bar.finish_and_clear();
     let behind = plan.is_some();
     if global.json {
-        show::json(&Answer { behind, plan, done: None });
+        show::json(&Answer { behind, plan, done: None, in_doubt_until: None });
     } else {
         match &plan {
             Some(plan) => print(plan),
