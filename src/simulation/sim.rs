@@ -26,6 +26,9 @@ use crate::template::Templates;
 const STEPS_MAX: u64 = 2_000_000;
 /// How long everything works before the books are closed.
 const QUIET_DAYS: i64 = 9;
+/// What is unfinished after them is looked at again so often.
+const HOURS_MORE: i64 = 2;
+const HOUR_MS: i64 = 3_600_000;
 const DAY_MS: i64 = 86_400_000;
 
 /// What comes of a task.
@@ -182,7 +185,15 @@ impl Sim {
         self.check()?;
         self.live(begin + options.days * DAY_MS).await?;
         self.end_trouble().await;
-        self.live(begin + (options.days + QUIET_DAYS) * DAY_MS).await?;
+        let end = begin + (options.days + QUIET_DAYS) * DAY_MS;
+        self.live(end).await?;
+        // What a customer or a bank began in the last minute gets time to finish.
+        for hours in 1..=HOURS_MORE {
+            if ending::check(self).await.is_ok() {
+                return Ok(());
+            }
+            self.live(end + hours * HOUR_MS).await?;
+        }
         ending::check(self).await
     }
 
