@@ -89,7 +89,7 @@ pub(super) async fn try_one(ctx: &Ctx, item: &OutboxItem) -> Result<OutboxResult
     let Some(claimed) = ctx.store.claim_charge(id, &ctx.worker, now, ctx.lease_until()).await? else {
         let at = now.checked_add(ASK_AGAIN).unwrap_or(now);
         let why = "somebody works on this customer's charges".to_owned();
-        return Ok(OutboxResult::Later { at, why, maybe_sent: false });
+        return Ok(OutboxResult::Waits { at, why });
     };
     failpoint!("try claimed");
     let (claimed, card) = match item.payload.as_str() {

@@ -20,6 +20,8 @@ use crate::store::{ChargeFilter, Claimed, Customer, Leaving, OutboxItem, OutboxK
 
 /// Limit: a mail server that will not have it is tried for this long (greylisting, outages).
 const TRY_FOR: Duration = Duration::from_secs(48 * 3600);
+/// Limit: so often it is tried since it last waited, however old it is: for five hours.
+const TRIES_MIN: i64 = 4;
 /// Limit: a mail that perhaps left is sent once more at most.
 const UNKNOWNS_MAX: i64 = 1;
 /// Limit: mails that are marked together as about to leave. Who dies among them leaves so many perhaps sent.
@@ -81,7 +83,7 @@ async fn keep(ctx: &Ctx, group: Vec<OutboxItem>, view: &View, report: &mut Repor
         let asked = item.customer.is_some() && leaving.iter().any(|(_, one)| one.asks == item.customer);
         let prepared = match (item.kind, view) {
             (OutboxKind::Mail, View::Differs(why) | View::Unseen(why)) => {
-                Ok(Prepared::Ends(wait(ctx, ONE_MAIL_PER / 20, why.clone(), false)))
+                Ok(Prepared::Ends(wait(ctx, ONE_MAIL_PER / 20, why.clone())))
             }
             (OutboxKind::Mail, View::Agrees) => mail(ctx, &item, asked, report).await,
             (OutboxKind::Alarm, _) => alarm(ctx, &item, report),
@@ -120,13 +122,13 @@ async fn finish(ctx: &Ctx, item: &OutboxItem, result: OutboxResult, report: &mut
         OutboxResult::Done => "done",
         OutboxResult::Dropped(_) => "dropped",
         OutboxResult::Failed(_) | OutboxResult::PerhapsSent(_) => "failed",
-        OutboxResult::Later { .. } => "later",
+        OutboxResult::Waits { .. } | OutboxResult::Later { .. } => "later",
     };
     report.count(word);
     metrics::counter!("recurd_mails_total", "result" => word).increment(1);
     failpoint!("P11..P12");
     let result = match result {
-        OutboxResult::Done if mutant!(MailNotMarked) => wait(ctx, ONE_MAIL_PER, String::new(), false),
+        OutboxResult::Done if mutant!(MailNotMarked) => wait(ctx, ONE_MAIL_PER, String::new()),
         result => result,
     };
     ctx.store.finish_outbox(item, &ctx.worker, &result, ctx.now()).await?;
@@ -168,11 +170,11 @@ async fn mail(ctx: &Ctx, item: &OutboxItem, asked: bool, report: &mut Report) ->
     {
         let why =
             "the database was recovered, and a payment that it does not know may still appear".to_owned();
-        return ends(OutboxResult::Later { at, why, maybe_sent: false });
+        return ends(OutboxResult::Waits { at, why });
     }
     let is_first = asks_for_money(name) && item.unknowns == 0 && !mutant!(MailsUncounted);
     if is_first && (asked || ctx.store.mails_since(customer.customer_id(), a_day_ago(ctx)).await? > 0) {
-        return ends(wait(ctx, ONE_MAIL_PER / 4, "the customer had a mail today".into(), false));
+        return ends(wait(ctx, ONE_MAIL_PER / 4, "the customer had a mail today".into()));
     }
     let letter = match &about {
         Some(claimed) => write(ctx, name, claimed, &customer, item).await?,
@@ -348,9 +350,10 @@ fn alarm(ctx: &Ctx, item: &OutboxItem, report: &mut Report) -> Result<Prepared> 
     Ok(Prepared::Leaves(Box::new(Outgoing { mail, to: None, asks: None, is_first: false })))
 }
 
-/// 5 minutes, 15 minutes, one hour, then every four hours, for two days.
+/// 5 minutes, 15 minutes, one hour, then every four hours, for two days; after them, what had to wait is tried that often too.
 fn later(ctx: &Ctx, item: &OutboxItem, why: String, maybe_sent: bool, report: &mut Report) -> OutboxResult {
-    if ctx.now().duration_since(item.created_at).unsigned_abs() > TRY_FOR {
+    let is_old = ctx.now().duration_since(item.created_at).unsigned_abs() > TRY_FOR;
+    if is_old && item.tries > TRIES_MIN {
         report.problem(format!("{} {}: given up after two days: {why}", item.subject, item.step));
         return if maybe_sent { OutboxResult::PerhapsSent(why) } else { OutboxResult::Failed(why) };
     }
@@ -360,11 +363,15 @@ fn later(ctx: &Ctx, item: &OutboxItem, why: String, maybe_sent: bool, report: &m
         3 => 60,
         _ => 240,
     };
-    wait(ctx, Duration::from_secs(minutes * 60), why, maybe_sent)
+    OutboxResult::Later { at: after(ctx, Duration::from_secs(minutes * 60)), why, maybe_sent }
 }
 
-pub(super) fn wait(ctx: &Ctx, pause: Duration, why: String, maybe_sent: bool) -> OutboxResult {
-    OutboxResult::Later { at: ctx.now().checked_add(pause).unwrap_or(Timestamp::MAX), why, maybe_sent }
+fn after(ctx: &Ctx, pause: Duration) -> Timestamp {
+    ctx.now().checked_add(pause).unwrap_or(Timestamp::MAX)
+}
+
+pub(super) fn wait(ctx: &Ctx, pause: Duration, why: String) -> OutboxResult {
+    OutboxResult::Waits { at: after(ctx, pause), why }
 }
 
 /// Sends the enrolment link; used by `recurd enroll --mail`.

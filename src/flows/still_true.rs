@@ -38,12 +38,12 @@ pub(super) async fn still_true(
         return Ok(match notices::against(claimed) {
             None => Ok(name),
             Some(Against::Drop(why)) => Err(OutboxResult::Dropped(why)),
-            Some(Against::Wait(why)) => Err(wait(ctx, REST, why, false)),
+            Some(Against::Wait(why)) => Err(wait(ctx, REST, why)),
         });
     }
     if asks_for_money(name) && matches!(claimed.charge.state, State::Processing { .. }) {
         // The ladder waits for the bank: if it says no, the customer must still hear what the ladder promised.
-        return Ok(Err(wait(ctx, REST, "a payment is on its way".into(), false)));
+        return Ok(Err(wait(ctx, REST, "a payment is on its way".into())));
     }
     if let Some(why) = no_longer_true(name, &claimed.charge.state) {
         return drop(why);
@@ -56,7 +56,7 @@ pub(super) async fn still_true(
         };
     }
     if asks_for_money(name) && is_resting(ctx, claimed).await? {
-        return Ok(Err(wait(ctx, REST, "the subscription is paused".into(), false)));
+        return Ok(Err(wait(ctx, REST, "the subscription is paused".into())));
     }
     match customer.hold_why.as_deref().filter(|_| asks_for_money(name)) {
         Some(why) => drop(format!("nothing may be charged to the customer: {why}")),

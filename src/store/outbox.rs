@@ -190,7 +190,7 @@ pub struct OutboxItem {
     pub template: Option<String>,
     /// Text of an alarm, id of a card (empty: whichever else is saved), JSON of a mail.
     pub payload: String,
-    /// How often it was tried.
+    /// How often it was tried since it last waited.
     pub tries: i64,
     /// How many sendings may have left without anybody knowing what came of them.
     pub unknowns: i64,
@@ -211,6 +211,13 @@ pub enum OutboxResult {
     Failed(String),
     /// Given up, and why; the mail may have been accepted all the same.
     PerhapsSent(String),
+    /// Nothing was tried, since something has to come first: look again at this instant.
+    Waits {
+        /// When.
+        at: Timestamp,
+        /// Why.
+        why: String,
+    },
     /// Try again at this instant.
     Later {
         /// When.
@@ -330,17 +337,19 @@ impl Store {
         now: Timestamp,
     ) -> Result<()> {
         const FINISH: &str = "UPDATE outbox SET state = $3, error = $4, wake_at = $5, done_at = $6, unknowns = $7, \
-            lease_owner = NULL WHERE id = $1 AND lease_owner = $2 AND state = 'pending'";
+            tries = CASE WHEN $8 = 0 THEN tries ELSE 0 END, lease_owner = NULL WHERE id = $1 AND lease_owner = $2 AND state = 'pending'";
         let (state, error, wake, maybe) = match result {
             OutboxResult::Done => ("done", None, None, false),
             OutboxResult::Dropped(why) => ("dropped", Some(why), None, false),
             OutboxResult::Failed(why) => ("failed", Some(why), None, false),
             OutboxResult::PerhapsSent(why) => ("failed", Some(why), None, true),
+            OutboxResult::Waits { at, why } => ("pending", Some(why), Some(at.as_second()), false),
             OutboxResult::Later { at, why, maybe_sent } => {
                 ("pending", Some(why), Some(at.as_second()), *maybe_sent)
             }
         };
         let done_at = wake.is_none().then(|| now.as_second());
+        let waits = matches!(result, OutboxResult::Waits { .. });
         on_db!(self, db => {
             sqlx::query(FINISH)
                 .bind(item.id.to_string())
@@ -350,6 +359,7 @@ impl Store {
                 .bind(wake)
                 .bind(done_at)
                 .bind(item.unknowns + i64::from(maybe))
+                .bind(i64::from(waits))
                 .execute(db)
                 .await?;
         });

@@ -25,6 +25,22 @@ async fn a_mail_server_that_is_down_delays_the_mail_and_sends_it_once() {
 }
 
 #[tokio::test]
+async fn a_mail_that_waited_for_days_is_not_given_up_at_the_first_refusal() {
+    let (scene, ann) = Scene::scripted("expired_card").await;
+    scene.mails.fail_always(Some(Fault::Temporary));
+    scene.due().await;
+    let ctx = &scene.world.ctx;
+    manage::pause(ctx, ann.subscription, "test", "away").await.unwrap();
+    scene.days(5).await;
+    manage::resume(ctx, ann.subscription, "test").await.unwrap();
+    scene.hours(4).await;
+    assert!(scene.letters().is_empty());
+    scene.mails.fail_always(None);
+    scene.days(1).await;
+    assert_eq!(scene.letters(), ["failed"]);
+}
+
+#[tokio::test]
 async fn a_mail_that_may_have_arrived_is_sent_again_as_the_same_mail() {
     let (scene, _) = Scene::scripted("expired_card").await;
     scene.mails.fail_next(Fault::Unknown { arrived: true });

@@ -74,6 +74,10 @@ on_both! {
         }
         let item = db.store.claim_outbox("me", at(300), at(999), 10).await.unwrap().remove(0);
         assert_eq!((item.tries, item.unknowns), (4, 2));
+        let waits = OutboxResult::Waits { at: at(300), why: "not yet".into() };
+        db.store.finish_outbox(&item, "me", &waits, at(300)).await.unwrap();
+        let item = db.store.claim_outbox("me", at(300), at(999), 10).await.unwrap().remove(0);
+        assert_eq!((item.tries, item.unknowns), (1, 2), "it was not tried");
         assert_eq!(db.store.outbox_backlog().await.unwrap(), (1, Some(at(0))));
         db.store.finish_outbox(&item, "me", &OutboxResult::Failed("no".into()), at(300)).await.unwrap();
         assert_eq!(db.store.outbox_backlog().await.unwrap(), (0, None));
