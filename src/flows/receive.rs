@@ -202,7 +202,9 @@ async fn close_late(ctx: &Ctx, charge: ChargeId, report: &mut Report) -> Result<
         ctx.store.release_charge(&claimed.charge, None).await?;
         return Ok(Applied::Busy);
     }
-    super::collect::adopt_forgotten(ctx, &claimed, report).await?;
+    if !super::collect::adopt_forgotten(ctx, &claimed, report).await? {
+        ctx.store.release_charge(&claimed.charge, None).await?;
+    }
     Ok(Applied::Yes)
 }
 
