@@ -442,9 +442,16 @@ pub(super) fn next_number(charge: &Charge) -> u32 {
     charge.open_attempt().map_or(charge.attempts + 1, |attempt| attempt.number)
 }
 
-/// Looks at Stripe for a charge of a restored database, and books what it shows. `false`: nothing that is not known, and the charge
-/// is still claimed.
-pub(super) async fn adopt_forgotten(ctx: &Ctx, claimed: &Claimed, report: &mut Report) -> Result<bool> {
+/// Looks at Stripe for a charge of a restored database, books what it shows, and gives the charge back.
+pub(super) async fn adopt_forgotten(ctx: &Ctx, claimed: &Claimed, report: &mut Report) -> Result<()> {
+    if !found_forgotten(ctx, claimed, report).await? {
+        ctx.store.release_charge(&claimed.charge, None).await?;
+    }
+    Ok(())
+}
+
+/// The same. `false`: it shows nothing that is not known, and the charge is still claimed.
+pub(super) async fn found_forgotten(ctx: &Ctx, claimed: &Claimed, report: &mut Report) -> Result<bool> {
     if living_intent(&claimed.charge).is_some()
         && let Some(event) = look_up(ctx, claimed).await?
     {

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::answers::{ATTEMPT, CHARGE, GENERATION, INSTANCE, ON_PAGE, SUBSCRIPTION};
 use super::close::clear;
-use super::collect::adopt_forgotten;
+use super::collect::found_forgotten;
 use super::settle::{Trace, commit, decide, settle_one};
 use super::witness::{self, View};
 use super::{Ctx, FlowError, Report, Result, in_doubt};
@@ -176,7 +176,7 @@ async fn is_all_known(ctx: &Ctx, claimed: &Claimed) -> Result<bool> {
     if ctx.witness.recoveries() == 0 || claimed.charge.collector.is_some() {
         return Ok(true);
     }
-    match adopt_forgotten(ctx, claimed, &mut Report::default()).await {
+    match found_forgotten(ctx, claimed, &mut Report::default()).await {
         Ok(found) => Ok(!found),
         Err(FlowError::Stripe(error)) => {
             tracing::warn!(charge.id = %claimed.charge.id, "No page for charge {} yet: {error}", claimed.charge.id);

@@ -202,9 +202,7 @@ async fn close_late(ctx: &Ctx, charge: ChargeId, report: &mut Report) -> Result<
         ctx.store.release_charge(&claimed.charge, None).await?;
         return Ok(Applied::Busy);
     }
-    if !super::collect::adopt_forgotten(ctx, &claimed, report).await? {
-        ctx.store.release_charge(&claimed.charge, None).await?;
-    }
+    super::collect::adopt_forgotten(ctx, &claimed, report).await?;
     Ok(Applied::Yes)
 }
 

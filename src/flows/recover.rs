@@ -249,12 +249,7 @@ async fn follow(ctx: &Ctx, id: ChargeId, report: &mut Report) -> Result<()> {
         | State::NeedsReview { attempt: None, .. }
         | State::Uncollectible { .. }
         | State::Canceled { .. }
-        | State::Settled { .. } => {
-            if !collect::adopt_forgotten(ctx, &claimed, report).await? {
-                ctx.store.release_charge(&claimed.charge, None).await?;
-            }
-            Ok(())
-        }
+        | State::Settled { .. } => collect::adopt_forgotten(ctx, &claimed, report).await,
         _ => reconcile::reconcile(ctx, &claimed, report).await,
     }
 }

@@ -209,8 +209,8 @@ async fn a_subscription_that_was_canceled_after_the_backup_stays_canceled() {
     assert_eq!(scene.collected(), [1, 1, 1], "only the other one is collected a second time");
 }
 
-#[tokio::test]
-async fn what_stripe_makes_days_later_of_a_lost_databases_request_is_collected_once() {
+/// A backup from before a request that Stripe answered with a 500 and carries out 60 hours later, restored and recovered.
+async fn restored_before_a_500() -> (Scene, Ctx) {
     let scene = Scene::new(&["pm_card_visa"]).await;
     scene.world.ctx.run_once(Job::Materialize, 100).await.unwrap();
     scene.back_up();
@@ -221,21 +221,19 @@ async fn what_stripe_makes_days_later_of_a_lost_databases_request_is_collected_o
     let restored = scene.on_backup().await;
     scene.days_on(&restored, 1).await;
     confirm(&restored).await;
+    (scene, restored)
+}
+
+#[tokio::test]
+async fn what_stripe_makes_days_later_of_a_lost_databases_request_is_collected_once() {
+    let (scene, restored) = restored_before_a_500().await;
     scene.days_on(&restored, 6).await;
     assert_eq!((scene.collected(), states(&restored).await), (vec![1], vec!["paid"]));
 }
 
 #[tokio::test]
 async fn no_page_opens_beside_what_stripe_makes_days_later_of_a_lost_databases_request() {
-    let scene = Scene::new(&["pm_card_visa"]).await;
-    scene.world.ctx.run_once(Job::Materialize, 100).await.unwrap();
-    scene.back_up();
-    let forward = Effect::parse("500 forward 60h").unwrap();
-    scene.world.sandbox.add_fault(Rule::once("POST", "/v1/payment_intents", forward));
-    scene.days(1).await;
-    let restored = scene.on_backup().await;
-    scene.days_on(&restored, 1).await;
-    confirm(&restored).await;
+    let (scene, restored) = restored_before_a_500().await;
     let confirmed_at = restored.clock.now();
     let id = charges(&restored).await.remove(0).charge.id;
     let click = async || {
