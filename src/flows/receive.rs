@@ -164,8 +164,7 @@ async fn payment_intent(ctx: &Ctx, id: &str, report: &mut Report) -> Result<Appl
     if found.charge.state.is_terminal() && may_take(&intent) {
         return close_late(ctx, charge, report).await;
     }
-    let known = known_decline(ctx, &found, &intent).await?;
-    let news = event_of_intent(&found, ctx.instance, &intent, known.as_deref(), ctx.now());
+    let news = told_by(ctx, &found, &intent).await?;
     if !news.is_some_and(|event| matters(&event, &found.charge.state)) {
         unheard::take_in(ctx, &found, &intent).await?;
         return Ok(Applied::Yes);
@@ -175,13 +174,36 @@ async fn payment_intent(ctx: &Ctx, id: &str, report: &mut Report) -> Result<Appl
         return Ok(Applied::Busy);
     };
     failpoint!("P18 claimed");
-    match event_of_intent(&claimed, ctx.instance, &intent, known.as_deref(), ctx.now()) {
-        Some(event) => {
-            settle_one(ctx, &claimed, &event, Trace::default(), report).await?;
-        }
-        None => ctx.store.release_charge(&claimed.charge, None).await?,
-    }
+    // Another attempt may have begun since the first reading, which would be taken for that one's answer.
+    let intent = ctx.stripe.retrieve_payment_intent(id).await;
+    let event = match &intent {
+        Ok(intent) => told_by(ctx, &claimed, &intent.value).await?,
+        Err(_) => None,
+    };
+    settle_or_release(ctx, &claimed, event, report).await?;
+    intent?;
     Ok(Applied::Yes)
+}
+
+/// What a PaymentIntent tells of a charge that it does not know yet.
+async fn told_by(ctx: &Ctx, charge: &Claimed, intent: &PaymentIntent) -> Result<Option<Event>> {
+    let known = known_decline(ctx, charge, intent).await?;
+    Ok(event_of_intent(charge, ctx.instance, intent, known.as_deref(), ctx.now()))
+}
+
+async fn settle_or_release(
+    ctx: &Ctx,
+    claimed: &Claimed,
+    event: Option<Event>,
+    report: &mut Report,
+) -> Result<()> {
+    match event {
+        Some(event) => {
+            settle_one(ctx, claimed, &event, Trace::default(), report).await?;
+            Ok(())
+        }
+        None => Ok(ctx.store.release_charge(&claimed.charge, None).await?),
+    }
 }
 
 /// Whether a PaymentIntent of ours may still take money.
@@ -283,12 +305,7 @@ async fn settle_session(ctx: &Ctx, charge: ChargeId, id: &str, report: &mut Repo
     };
     // Only the living collector's death matters; a payment matters whoever took it.
     let event = event.filter(|event| current || matches!(event, Event::Paid(_)));
-    match event {
-        Some(event) => {
-            settle_one(ctx, &claimed, &event, Trace::default(), report).await?;
-        }
-        None => ctx.store.release_charge(&claimed.charge, None).await?,
-    }
+    settle_or_release(ctx, &claimed, event, report).await?;
     session?;
     Ok(Applied::Yes)
 }

@@ -1,6 +1,7 @@
 //! Never twice, never lost: whatever happens to an answer, a process or a database, Stripe's books show each charge
 //! collected once, and no customer hears of a fault that was not theirs.
 
+mod asleep;
 mod ceilings;
 mod recovery;
 

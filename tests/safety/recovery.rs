@@ -2,42 +2,45 @@
 //! once a person has agreed.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use recurd::billing::money::Money;
 use recurd::billing::plan::CatchUp;
 use recurd::config::{Config, Preflight};
-use recurd::demo::InProcess;
 use recurd::flows::manage::ChargeCommand;
 use recurd::flows::pay_link::{self, Opened};
 use recurd::flows::{Ctx, Job, guard, import, manage, recover};
 use recurd::sandbox::{Effect, Request, Rule};
 use recurd::store::{ChargeFilter, Claimed, Store};
-use recurd::stripe::{self, Client, ClientOptions, Response, Transport, TransportError};
 
 use crate::{Scene, drain};
 
 /// The files of a SQLite database that nobody writes at this moment.
 const FILES: [&str; 2] = ["recurd.db", "recurd.db-wal"];
 
+pub(crate) async fn one_off(ctx: &Ctx) {
+    let (customer, due) = (ctx.instance.customer("cus_0"), ctx.now());
+    let amount = Money::from_minor(500, "eur".parse().unwrap()).unwrap();
+    manage::add_one_off(ctx, customer, amount, due, "Repair", &format!("R-{due}")).await.unwrap();
+}
+
 impl Scene {
     /// Last night's backup.
-    fn back_up(&self) {
+    pub(crate) fn back_up(&self) {
         for file in FILES {
             std::fs::copy(self.dir.join(file), self.dir.join(format!("backup-{file}"))).unwrap();
         }
     }
 
     /// A process on the backup, as the one that follows a restore, or as a copy that somebody started elsewhere.
-    async fn on_backup(&self) -> Ctx {
+    pub(crate) async fn on_backup(&self) -> Ctx {
         let file = self.dir.join("backup-recurd.db");
         let store = Store::open(&format!("sqlite://{}", file.display())).await.unwrap();
         self.on(store).await
     }
 
     /// A process on another database.
-    async fn on(&self, store: Store) -> Ctx {
+    pub(crate) async fn on(&self, store: Store) -> Ctx {
         let ctx = &self.world.ctx;
         let instance = store.instance(ctx.now()).await.unwrap().id;
         Ctx::new(
@@ -53,7 +56,7 @@ impl Scene {
     }
 
     /// Days in which everything goes its way.
-    async fn days(&self, days: u32) {
+    pub(crate) async fn days(&self, days: u32) {
         for _ in 0..days * 4 {
             self.tick().await;
             self.world.clock.advance(Duration::from_secs(6 * 3600));
@@ -685,94 +688,4 @@ async fn who_dies_between_the_two_writes_of_a_mark_is_no_stranger() {
     assert_eq!(store.halted().await.unwrap(), None);
     let shown = store.instance(scene.world.clock.now()).await.unwrap();
     assert_ne!(shown.nonce, known.nonce);
-}
-
-/// The line of a process that falls asleep over one answer, while others go on.
-struct Sleeper {
-    line: InProcess,
-    method: http::Method,
-    path: &'static str,
-    hours: u64,
-    others: Vec<Ctx>,
-    has_slept: AtomicBool,
-}
-
-#[async_trait::async_trait]
-impl Transport for Sleeper {
-    async fn send(&self, request: stripe::Request) -> Result<Response, TransportError> {
-        let sleeps = request.method == self.method && request.path.starts_with(self.path);
-        let answer = self.line.send(request).await;
-        if sleeps && !self.has_slept.swap(true, Ordering::SeqCst) {
-            for other in &self.others {
-                // Its leases run out, and each of the others has something to collect.
-                other.clock.advance(Duration::from_secs(self.hours * 3600));
-                one_off(other).await;
-                drain(other).await;
-            }
-        }
-        answer
-    }
-}
-
-async fn one_off(ctx: &Ctx) {
-    let (customer, due) = (ctx.instance.customer("cus_0"), ctx.now());
-    let amount = Money::from_minor(500, "eur".parse().unwrap()).unwrap();
-    manage::add_one_off(ctx, customer, amount, due, "Repair", &format!("R-{due}")).await.unwrap();
-}
-
-/// One process sleeps for hours over its first answer to such a request while two others charge, and wakes up.
-async fn one_sleeps(method: http::Method, path: &'static str, hours: u64) -> Scene {
-    let scene = Scene::new(&["pm_card_visa"]).await;
-    let ctx = &scene.world.ctx;
-    let others = vec![scene.on(ctx.store.clone()).await, scene.on(ctx.store.clone()).await];
-    let line = InProcess::new(scene.world.sandbox.clone(), ctx.config.stripe.timeout);
-    let sleeper = Arc::new(Sleeper { line, method, path, hours, others, has_slept: AtomicBool::new(false) });
-    let options = ClientOptions::new("sk_test_sleeper".into(), scene.world.clock.clone());
-    let mut slow = scene.on(ctx.store.clone()).await;
-    slow.stripe = Client::new(sleeper.clone(), options).unwrap();
-    drain(&slow).await;
-    assert!(sleeper.has_slept.load(Ordering::SeqCst), "it never asked");
-    scene
-}
-
-#[tokio::test]
-async fn who_slept_over_stripes_lists_while_a_copy_charged_looks_at_the_witness_again() {
-    let scene = Scene::new(&["pm_card_visa"]).await;
-    let ctx = &scene.world.ctx;
-    drain(ctx).await;
-    one_off(ctx).await;
-    scene.back_up();
-    let line = InProcess::new(scene.world.sandbox.clone(), ctx.config.stripe.timeout);
-    let (others, has_slept) = (vec![scene.on_backup().await], AtomicBool::new(false));
-    let (method, path) = (http::Method::GET, "/v1/payment_intents");
-    // For longer than Stripe keeps a key.
-    let sleeper = Arc::new(Sleeper { line, method, path, hours: 80, others, has_slept });
-    let mut slow = ctx.clone();
-    slow.stripe =
-        Client::new(sleeper.clone(), ClientOptions::new("sk_test_sleeper".into(), scene.world.clock.clone()))
-            .unwrap();
-    let report = slow.run_once(Job::Collect, 100).await.unwrap();
-    assert!(sleeper.has_slept.load(Ordering::SeqCst), "it never asked");
-    assert_eq!(scene.collected(), [1; 3], "the copy's three, and none of them again: {report:?}");
-    assert!(report.stopped.is_some_and(|why| why.contains("Stripe knows")));
-}
-
-#[tokio::test]
-async fn who_slept_since_before_the_first_mark_takes_nobody_for_a_stranger() {
-    let scene = one_sleeps(http::Method::GET, "/v1/customers/", 1).await;
-    assert_eq!(scene.world.ctx.store.halted().await.unwrap(), None);
-}
-
-#[tokio::test]
-async fn who_slept_since_before_the_witness_was_made_follows_the_one_on_record() {
-    // Who asked Stripe to make it makes it; by the time the others do, the key is forgotten.
-    let cases = [(http::Method::GET, "/v1/payment_intents", 1), (http::Method::POST, "/v1/customers", 2)];
-    for (method, path, witnesses) in cases {
-        let scene = one_sleeps(method, path, 80).await;
-        scene.days(2).await;
-        assert_eq!(scene.world.ctx.store.halted().await.unwrap(), None, "asleep over {path}");
-        let log = scene.world.sandbox.books().requests;
-        let made = log.iter().filter(|one| one.method == "POST" && one.path == "/v1/customers").count();
-        assert_eq!(made, witnesses, "asleep over {path}");
-    }
 }
