@@ -312,15 +312,15 @@ async fn may_be_collected(
             return Ok(false);
         }
         Some(SubscriptionState::Paused | SubscriptionState::Pending) => {
-            ctx.store.release_charge(&claimed.charge, rest).await?;
             report.count("waiting");
+            unheard::rest(ctx, claimed, rest, report).await?;
             return Ok(false);
         }
         Some(SubscriptionState::Active | SubscriptionState::Completed) | None => {}
     }
     if claimed.hold_why.is_some() && !mutant!(HoldIgnored) {
-        ctx.store.release_charge(&claimed.charge, rest).await?;
         report.count("on_hold");
+        unheard::rest(ctx, claimed, rest, report).await?;
         return Ok(false);
     }
     if claimed.charge.open_attempt().is_none() && notices::holds_back(ctx, claimed, report).await? {

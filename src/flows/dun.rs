@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::close::clear;
 use super::settle::{Trace, settle_one};
 use super::witness::{self, View};
-use super::{Ctx, Report, Result, ladders};
+use super::{Ctx, Report, Result, ladders, unheard};
 use crate::billing::apply::Event;
 use crate::billing::charge::{End, State, Work};
 use crate::billing::dunning::Action;
@@ -60,8 +60,7 @@ async fn dun(ctx: &Ctx, claimed: Claimed, report: &mut Report) -> Result<()> {
     if is_resting(ctx, &claimed).await? {
         // Neither reminded nor given up: the ladder goes on where it stood when the subscription does.
         report.count("waiting");
-        let until = ctx.now().checked_add(REST).ok();
-        return Ok(ctx.store.release_charge(&claimed.charge, until).await?);
+        return unheard::rest(ctx, &claimed, ctx.now().checked_add(REST).ok(), report).await;
     }
     let gives_up = matches!(&claimed.charge.state, State::PastDue { next } if next.action == Action::GiveUp);
     let Some(claimed) = (if gives_up { told(ctx, claimed, report).await? } else { Some(claimed) }) else {

@@ -4,10 +4,12 @@
 //! decides when the card networks let it leave. So it is put on record with the attempt that was given up, by whoever reads of
 //! it first: an event, or a look before the PaymentIntent is confirmed again.
 
+use jiff::Timestamp;
+
 use super::answers::of_intent;
 use super::collect::living_intent;
-use super::settle::next_try;
-use super::{Ctx, Result, tries};
+use super::settle::{Trace, next_try, settle_one};
+use super::{Ctx, FlowError, Report, Result, tries};
 use crate::billing::apply::{Event, Outcome};
 use crate::billing::decline::Decline;
 use crate::store::{AttemptRow, AttemptUpdate, Claimed};
@@ -37,6 +39,41 @@ pub(super) async fn against(ctx: &Ctx, claimed: &Claimed, intent: &PaymentIntent
     }
     let allowed = next_try(ctx, claimed, now).await?;
     Ok((allowed.is_none_or(|at| at > now)).then_some(Event::NotYet { allowed }))
+}
+
+/// Gives back a charge that rests, on hold or paused. Until it goes its way again nobody would ask what became of a try that was
+/// given up, and the event of it may be lost.
+pub(super) async fn rest(
+    ctx: &Ctx,
+    claimed: &Claimed,
+    until: Option<Timestamp>,
+    report: &mut Report,
+) -> Result<()> {
+    match carried_out(ctx, claimed).await {
+        Ok(Some(event)) => {
+            report.count("heard_late");
+            settle_one(ctx, claimed, &event, Trace::default(), report).await?;
+            return Ok(());
+        }
+        Err(FlowError::Stripe(error)) => {
+            let id = claimed.charge.id;
+            tracing::warn!(charge.id = %id, "Charge {id} rests, and Stripe could not be asked about it: {error}");
+        }
+        Ok(None) => {}
+        Err(error) => return Err(error),
+    }
+    Ok(ctx.store.release_charge(&claimed.charge, until).await?)
+}
+
+/// What Stripe made of a try that was given up, if it decides about the charge.
+async fn carried_out(ctx: &Ctx, claimed: &Claimed) -> Result<Option<Event>> {
+    let Some(id) = living_intent(&claimed.charge) else { return Ok(None) };
+    if given_up(&ctx.store.attempts(claimed.charge.id).await?).is_none() {
+        return Ok(None);
+    }
+    let intent = ctx.stripe.retrieve_payment_intent(&id).await?.value;
+    let event = against(ctx, claimed, &intent).await?;
+    Ok(event.filter(|event| !matches!(event, Event::NotYet { .. })))
 }
 
 /// An event told of a PaymentIntent, and no attempt waits for what it says.

@@ -6,12 +6,12 @@ use jiff::Timestamp;
 use recurd::billing::charge::State;
 use recurd::billing::dunning::Action;
 use recurd::billing::share::Share;
-use recurd::flows::figures;
 use recurd::flows::manage::ChargeCommand;
+use recurd::flows::{figures, manage};
 
-use crate::Scene;
 use crate::card_links::token;
 use crate::web::Web;
+use crate::{DUE, Scene};
 
 /// What happens in the four days after a charge got these answers.
 async fn story_of(script: &str) -> (Scene, Vec<String>) {
@@ -321,6 +321,51 @@ async fn a_retry_that_was_given_up_and_is_declined_after_all_counts_for_the_card
         assert_eq!(states, ["declined", "declined"], "{is_told}: {:?}", scene.story());
         scene.days(9).await;
         assert_eq!((scene.states().await, scene.times_collected()), (vec!["paid", "paid"], 2), "{is_told}");
+        scene.agree().await;
+    }
+}
+
+const ONE_RETRY: &str = r#"
+[dunning]
+steps = [
+  { after = "0 days", mail = "payment_failed" },
+  { after = "3 days", retry = true },
+  { after = "20 days", mail = "last_notice" },
+]
+finally_after = "3 days"
+"#;
+
+#[tokio::test]
+async fn a_retry_that_was_given_up_and_is_paid_after_all_is_booked_also_where_the_charge_rests() {
+    // What becomes of the charge when the lost retry is given up, and how often another retry is declined before that.
+    for (rests, more) in [("held", 0), ("paused", 0), ("paused", 1)] {
+        let scene = Scene::laddered(ONE_RETRY).await;
+        let ann = scene.person("ann", "pm_card_visa", "basic", DUE).await;
+        // Another charge on the same card, so that the lost retry is not sent again but read, and given up.
+        scene.person("ann", "pm_card_visa", "basic", "2026-01-08T10:00:30Z").await;
+        let script = format!("insufficient_funds x{}, ok", 2 + more);
+        scene.world.sandbox.script_card(&ann.card, &script).unwrap();
+        for effect in ["arrives-late 60h", "no-answer not-executed", "no-answer not-executed"] {
+            scene.fault("POST", "/v1/payment_intents/*/confirm", effect);
+        }
+        scene.no_events();
+        scene.until("2026-01-08T10:00:00Z", Duration::from_secs(1800)).await;
+        scene.until("2026-01-08T10:00:40Z", Duration::from_secs(40)).await;
+        scene.hours(18 + 12 * more).await;
+        assert_eq!(
+            (scene.states().await[0], scene.tries().len()),
+            ("past_due", 2 + more as usize),
+            "{rests}"
+        );
+        let ctx = &scene.world.ctx;
+        match rests {
+            "held" => {
+                assert_eq!(ctx.store.hold_customer(&ann.stripe_customer, Some("a call")).await.unwrap(), 1)
+            }
+            _ => manage::pause(ctx, ann.subscription, "test", "holiday").await.unwrap(),
+        }
+        scene.days(22).await;
+        assert_eq!(scene.states().await[0], "paid", "{rests}, {more}: {:?}", scene.story());
         scene.agree().await;
     }
 }
