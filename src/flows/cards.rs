@@ -28,13 +28,15 @@ pub(super) async fn adopt(ctx: &Ctx, item: &OutboxItem) -> Result<OutboxResult> 
     if method.customer.as_deref() != Some(owner.stripe_customer.as_str()) {
         return Ok(OutboxResult::Failed(format!("{} was not saved on the customer", method.id)));
     }
-    ctx.store.set_default_card(customer, &card, None).await?;
+    let is_default = ctx.store.offer_card(customer, &card).await?;
     failpoint!("card adopted");
     if let Some(charge) = item.charge {
         super::consent::record_paid(ctx, customer, charge, &card).await?;
     }
     super::enrol::activate_paid(ctx, item.charge).await?;
-    promise_tries(ctx, customer, &card).await?;
+    if is_default {
+        promise_tries(ctx, customer, &card).await?;
+    }
     Ok(OutboxResult::Done)
 }
 

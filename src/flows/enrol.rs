@@ -325,7 +325,7 @@ pub async fn complete(ctx: &Ctx, session_id: &str) -> Result<Completed> {
     let customer = find_customer(ctx, CustomerId(enrolment.customer_id.parse().unwrap_or_default())).await?;
     let method = attached(ctx, &customer, method).await?;
     let card = card_of(&method).ok_or_else(|| FlowError::Refused(format!("{} is no card", method.id)))?;
-    ctx.store.set_default_card(customer.customer_id(), &card, None).await?;
+    let is_default = ctx.store.offer_card(customer.customer_id(), &card).await?;
     failpoint!("enrolment card set");
     let setup_intent = setup.map(|setup| setup.id.clone());
     let mandate = setup.and_then(|setup| setup.mandate.clone());
@@ -333,7 +333,9 @@ pub async fn complete(ctx: &Ctx, session_id: &str) -> Result<Completed> {
     if let Some(id) = enrolment.subscription_id.as_deref().and_then(|id| id.parse().ok()) {
         activate(ctx, id).await?;
     }
-    promise_tries(ctx, customer.customer_id(), &card).await?;
+    if is_default {
+        promise_tries(ctx, customer.customer_id(), &card).await?;
+    }
     failpoint!("enrolment activated");
     ctx.store.finish_enrolment(&enrolment.id, "complete", ctx.now()).await?;
     tracing::info!(customer.id = %customer.id, "Customer {} saved a card", customer.id);

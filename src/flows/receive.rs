@@ -334,8 +334,9 @@ async fn refresh_card(ctx: &Ctx, id: &str) -> Result<Applied> {
     };
     match ctx.store.find_customer(owner).await? {
         Some(customer) if customer.payment_method.as_deref() == Some(id) => {
-            ctx.store.set_default_card(owner, &card, None).await?;
-            super::cards::promise_renewed(ctx, owner, &card).await?;
+            if ctx.store.offer_card(owner, &card).await? {
+                super::cards::promise_renewed(ctx, owner, &card).await?;
+            }
             Ok(Applied::Yes)
         }
         Some(_) | None => Ok(Applied::NotOurs),

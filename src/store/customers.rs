@@ -177,18 +177,41 @@ impl Store {
         card: &Card,
         own: Option<ChargeId>,
     ) -> Result<()> {
+        self.replace_card(customer, card, own, i64::MAX).await.map(|_| ())
+    }
+
+    /// The same for a card that a customer entered, unless the default was entered later: which of two pages is heard of first
+    /// says nothing. Returns whether it is the default now.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Database`].
+    pub async fn offer_card(&self, customer: CustomerId, card: &Card) -> Result<bool> {
+        self.replace_card(customer, card, None, card.entered_at).await
+    }
+
+    /// Replaces a default card that was not entered after an instant (Unix seconds).
+    async fn replace_card(
+        &self,
+        customer: CustomerId,
+        card: &Card,
+        own: Option<ChargeId>,
+        entered_until: i64,
+    ) -> Result<bool> {
         const BREAK_CLAIMS: &str = "UPDATE charge SET version = version + 1 WHERE state IN ('due', 'past_due') AND id <> $4 \
             AND customer_id = (SELECT id FROM customer WHERE id = $1 \
-            AND (COALESCE(payment_method, '') <> $2 OR COALESCE(card_fingerprint, '') <> $3))";
+            AND (COALESCE(payment_method, '') <> $2 OR COALESCE(card_fingerprint, '') <> $3) \
+            AND (payment_method IS NULL OR COALESCE(card_entered_at, 0) <= $5))";
         const SET: &str = "UPDATE customer SET payment_method = $2, card_brand = $3, card_last4 = $4, card_exp_month = $5, \
-            card_exp_year = $6, card_fingerprint = $7, card_entered_at = $8 WHERE id = $1";
+            card_exp_year = $6, card_fingerprint = $7, card_entered_at = $8 \
+            WHERE id = $1 AND (payment_method IS NULL OR COALESCE(card_entered_at, 0) <= $9)";
         let own = own.map(|own| own.to_string()).unwrap_or_default();
-        in_tx!(self, tx => {
+        Ok(in_tx!(self, tx => {
             sqlx::query(BREAK_CLAIMS)
                 .bind(customer.to_string())
                 .bind(&card.payment_method)
                 .bind(card.fingerprint.as_deref().unwrap_or_default())
                 .bind(&own)
+                .bind(entered_until)
                 .execute(&mut *tx)
                 .await?;
             sqlx::query(SET)
@@ -200,10 +223,12 @@ impl Store {
                 .bind(card.exp_year)
                 .bind(&card.fingerprint)
                 .bind(card.entered_at)
+                .bind(entered_until)
                 .execute(tx)
-                .await?;
-        });
-        Ok(())
+                .await?
+                .rows_affected()
+                == 1
+        }))
     }
 
     /// Forgets the default card if it is this one (it was detached).

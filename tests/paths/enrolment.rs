@@ -146,6 +146,35 @@ async fn a_page_whose_answer_was_lost_is_given_up_and_another_can_be_opened() {
 }
 
 #[tokio::test]
+async fn of_two_cards_the_one_that_was_entered_later_is_charged_whichever_is_heard_of_first() {
+    // p: the first page saves the card; m: a payment does.
+    for first in ['p', 'm'] {
+        let (scene, ann) = Scene::ann("pm_card_chargeCustomerFail").await;
+        let ctx = &scene.world.ctx;
+        let customer = ctx.store.find_customer(ann.customer).await.unwrap().unwrap();
+        scene.due().await;
+        scene.no_events();
+        let earlier = match first {
+            'p' => session_in(&enrol::open(ctx, &customer, None).await.unwrap()),
+            _ => Web::open(&scene).await.click(&scene.token()).await.session(),
+        };
+        scene.world.sandbox.complete_session(&earlier, "pm_card_mastercard").unwrap();
+        scene.world.clock.advance(Duration::from_secs(60));
+        let later = session_in(&enrol::open(ctx, &customer, None).await.unwrap());
+        scene.world.sandbox.complete_session(&later, "pm_card_visa").unwrap();
+        for session in [&later, &earlier] {
+            recurd::flows::receive::returned(ctx, session).await.unwrap();
+            ctx.run_once(Job::Notify, 10).await.unwrap();
+        }
+        let saved = ctx.store.find_customer(ann.customer).await.unwrap().unwrap();
+        assert_eq!(saved.card_brand.as_deref(), Some("visa"), "{first}");
+        scene.days(32).await;
+        assert_eq!(scene.times_collected(), 2, "{first}: {:?}", scene.story());
+        scene.agree().await;
+    }
+}
+
+#[tokio::test]
 async fn a_card_that_was_removed_at_stripe_is_not_charged_and_the_customer_is_asked_for_another() {
     let (scene, ann) = Scene::ann("pm_card_visa").await;
     scene.at_stripe(&format!("/v1/payment_methods/{}/detach", ann.card), &[]);

@@ -99,6 +99,29 @@ on_both! {
         assert_eq!(db.store.settle(&[begin(&ann, 50)], at(50)).await.unwrap().lost, [charge_id(0)]);
     }
 
+    async fn a_card_that_is_heard_of_late_replaces_none_that_was_entered_after_it(db: Db) {
+        one_due_charge(&db).await;
+        let entered = |id: &str, entered_at| Card { entered_at, ..card(id, id) };
+        let is = async |id: &str| {
+            let customer = db.store.find_customer(customer_id(0)).await.unwrap().unwrap();
+            assert_eq!(customer.payment_method.as_deref(), Some(id));
+        };
+        assert!(db.store.offer_card(customer_id(0), &entered("pm_2", 20)).await.unwrap());
+        let claimed = collect(&db.store, "me", 50, 10).await.remove(0);
+        assert!(!db.store.offer_card(customer_id(0), &entered("pm_1", 10)).await.unwrap());
+        is("pm_2").await;
+        assert_eq!(read(&db.store, 0).await.charge.version, claimed.charge.version, "and nobody has to look again");
+        assert!(db.store.offer_card(customer_id(0), &entered("pm_2", 20)).await.unwrap());
+        assert!(db.store.offer_card(customer_id(0), &entered("pm_3", 30)).await.unwrap());
+        is("pm_3").await;
+        assert_eq!(db.store.settle(&[begin(&claimed, 50)], at(50)).await.unwrap().lost, [charge_id(0)]);
+        db.store.set_default_card(customer_id(0), &entered("pm_1", 10), None).await.unwrap();
+        is("pm_1").await;
+        db.store.forget_card("pm_1").await.unwrap();
+        assert!(db.store.offer_card(customer_id(0), &entered("pm_0", 5)).await.unwrap());
+        is("pm_0").await;
+    }
+
     async fn a_row_that_does_not_read_back_holds_up_no_other(db: Db) {
         add_customers(&db.store, 0..3).await;
         add_charges(&db.store, (0..3).map(|number| due_charge(number, number, i64::from(number)))).await;
