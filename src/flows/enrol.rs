@@ -18,6 +18,7 @@ use crate::billing::subscription::{Frozen, SubscriptionState};
 use crate::store::{
     Customer, Enrolment, NewCharge, NewCustomer, NewEnrolment, NewSubscription, Subscription,
 };
+use crate::stripe::Error;
 use crate::stripe::checkout::{CreateSetupSession, SessionPage, SessionStatus};
 use crate::stripe::customers::CustomerFields;
 use crate::stripe::payment_methods::{AttachPaymentMethod, PaymentMethod};
@@ -323,7 +324,10 @@ pub async fn complete(ctx: &Ctx, session_id: &str) -> Result<Completed> {
         return Ok(Completed::Open);
     };
     let customer = find_customer(ctx, CustomerId(enrolment.customer_id.parse().unwrap_or_default())).await?;
-    let method = attached(ctx, &customer, method).await?;
+    let Some(method) = attached(ctx, &customer, method).await? else {
+        ctx.store.finish_enrolment(&enrolment.id, "expired", ctx.now()).await?;
+        return Ok(Completed::Expired);
+    };
     let card = card_of(&method).ok_or_else(|| FlowError::Refused(format!("{} is no card", method.id)))?;
     let is_default = ctx.store.offer_card(customer.customer_id(), &card).await?;
     failpoint!("enrolment card set");
@@ -342,14 +346,21 @@ pub async fn complete(ctx: &Ctx, session_id: &str) -> Result<Completed> {
     Ok(Completed::Saved)
 }
 
-/// Setup mode attaches the card by itself; where it did not, we do.
-async fn attached(ctx: &Ctx, customer: &Customer, method: &PaymentMethod) -> Result<PaymentMethod> {
+/// Setup mode attaches the card by itself; where it did not, we do. `None`: it was removed since, which is for ever.
+async fn attached(ctx: &Ctx, customer: &Customer, method: &PaymentMethod) -> Result<Option<PaymentMethod>> {
     if method.customer.as_deref() == Some(customer.stripe_customer.as_str()) {
-        return Ok(method.clone());
+        return Ok(Some(method.clone()));
     }
     let body = AttachPaymentMethod { customer: &customer.stripe_customer }.encode();
     let key = format!("recurd:{}:attach:{}:{}", ctx.instance, method.id, customer.id);
-    Ok(ctx.stripe.attach_payment_method(&method.id, body, &key).await?.value)
+    match ctx.stripe.attach_payment_method(&method.id, body, &key).await {
+        Ok(method) => Ok(Some(method.value)),
+        Err(Error::Rejected(why)) if matches!(why.status, 400 | 404) => {
+            tracing::warn!(customer.id = %customer.id, "Customer {} saved a card and removed it again: {why}", customer.id);
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Asks after enrolments that neither an event nor the customer has completed.

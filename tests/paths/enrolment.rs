@@ -175,6 +175,25 @@ async fn of_two_cards_the_one_that_was_entered_later_is_charged_whichever_is_hea
 }
 
 #[tokio::test]
+async fn a_card_that_was_removed_before_anybody_heard_that_it_was_saved_is_not_asked_for_for_ever() {
+    let enrolling = enrolling().await;
+    let scene = &enrolling.scene;
+    scene.no_events();
+    enrolling.saves("pm_card_visa");
+    let saved = scene.books().payment_methods.into_iter().find(|one| one.customer.is_some()).unwrap();
+    scene.at_stripe(&format!("/v1/payment_methods/{}/detach", saved.id), &[]);
+    scene.hours(1).await;
+    assert_eq!(
+        (enrolling.state().await, enrolling.customer().await.payment_method),
+        ("pending".into(), None)
+    );
+    assert_eq!(scene.number("SELECT COUNT(*) FROM enrolment WHERE state = 'expired'").await, 1);
+    let asked = scene.requests("GET", "/v1/checkout/sessions/");
+    scene.hours(1).await;
+    assert_eq!(scene.requests("GET", "/v1/checkout/sessions/"), asked, "nobody asks again");
+}
+
+#[tokio::test]
 async fn a_card_that_was_removed_at_stripe_is_not_charged_and_the_customer_is_asked_for_another() {
     let (scene, ann) = Scene::ann("pm_card_visa").await;
     scene.at_stripe(&format!("/v1/payment_methods/{}/detach", ann.card), &[]);
