@@ -144,34 +144,29 @@ pub(super) fn event_of_intent(
                 }
             }
     });
+    let is_seen = |decline: &Decline| {
+        !mutant!(DeclineCountsTwice)
+            && decline.stripe_charge.as_deref().is_some_and(|id| known_stripe_charge == Some(id))
+    };
     let waiting = charge.open_attempt().filter(|attempt| !matches!(attempt.phase, Phase::Prepared { .. }));
+    let answered = |outcome| waiting.map(|attempt| Event::Answered { attempt: attempt.number, outcome });
+    let of_decline = |decline| match charge.state {
+        State::Processing { .. } if waiting.is_none() => Some(Event::Declined(decline)),
+        _ => answered(Outcome::Declined(decline)),
+    };
     match outcome {
         Outcome::Paid(receipt) => Some(Event::Paid(receipt)),
         Outcome::Rejected(_) | Outcome::NotRun { .. } | Outcome::Unknown { .. } => None,
         _ if !ours_now => None,
-        Outcome::CollectorDead => Some(match waiting {
-            Some(attempt) => Event::Answered { attempt: attempt.number, outcome: Outcome::CollectorDead },
-            None => Event::CollectorDead,
-        }),
-        Outcome::Processing { payment_intent } => waiting.map(|attempt| Event::Answered {
-            attempt: attempt.number,
-            outcome: Outcome::Processing { payment_intent },
-        }),
-        Outcome::Declined(decline) => {
-            let seen = !mutant!(DeclineCountsTwice)
-                && decline.stripe_charge.as_deref().is_some_and(|id| known_stripe_charge == Some(id));
-            match (waiting, &charge.state) {
-                (Some(attempt), _) => {
-                    let outcome = if seen { Outcome::Missing } else { Outcome::Declined(decline) };
-                    Some(Event::Answered { attempt: attempt.number, outcome })
-                }
-                (None, State::Processing { .. }) => Some(Event::Declined(decline)),
-                (None, _) => None,
-            }
+        Outcome::CollectorDead => {
+            // Whoever canceled it may have heard what the bank had said before. We have not.
+            let unheard = last_decline(claimed, intent).filter(|decline| !is_seen(decline));
+            let heard = unheard.and_then(of_decline).or_else(|| answered(Outcome::CollectorDead));
+            Some(heard.unwrap_or(Event::CollectorDead))
         }
-        Outcome::Missing => {
-            waiting.map(|attempt| Event::Answered { attempt: attempt.number, outcome: Outcome::Missing })
-        }
+        Outcome::Declined(decline) if waiting.is_some() && is_seen(&decline) => answered(Outcome::Missing),
+        Outcome::Declined(decline) => of_decline(decline),
+        Outcome::Processing { .. } | Outcome::Missing => answered(outcome),
     }
 }
 
@@ -284,6 +279,12 @@ fn decline_in(intent: &PaymentIntent, error: &ApiError, claimed: &Claimed) -> De
     decline.stripe_charge =
         decline.stripe_charge.or_else(|| intent.latest_charge.as_ref().map(|charge| charge.id().to_owned()));
     decline
+}
+
+/// What the bank said to the newest try of a PaymentIntent, whatever became of that since, if it is a try at all.
+pub(super) fn last_decline(claimed: &Claimed, intent: &PaymentIntent) -> Option<Decline> {
+    let error = intent.last_payment_error.as_ref()?;
+    Some(decline_in(intent, error, claimed)).filter(|decline| decline.stripe_charge.is_some())
 }
 
 /// Stripe's error as a decline.

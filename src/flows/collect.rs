@@ -452,8 +452,9 @@ pub(super) async fn adopt_forgotten(ctx: &Ctx, claimed: &Claimed, report: &mut R
 
 /// The same. `false`: it shows nothing that is not known, and the charge is still claimed.
 pub(super) async fn found_forgotten(ctx: &Ctx, claimed: &Claimed, report: &mut Report) -> Result<bool> {
+    // If that is dead, another may live.
     if living_intent(&claimed.charge).is_some()
-        && let Some(event) = look_up(ctx, claimed).await?
+        && let Some(event) = look_up(ctx, claimed).await?.filter(|event| *event != Event::CollectorDead)
     {
         report.count("heard_late");
         settle_one(ctx, claimed, &event, Trace::default(), report).await?;

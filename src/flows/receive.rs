@@ -188,7 +188,11 @@ async fn payment_intent(ctx: &Ctx, id: &str, report: &mut Report) -> Result<Appl
 /// What a PaymentIntent tells of a charge that it does not know yet.
 async fn told_by(ctx: &Ctx, charge: &Claimed, intent: &PaymentIntent) -> Result<Option<Event>> {
     let known = known_decline(ctx, charge, intent).await?;
-    Ok(event_of_intent(charge, ctx.instance, intent, known.as_deref(), ctx.now()))
+    match event_of_intent(charge, ctx.instance, intent, known.as_deref(), ctx.now()) {
+        // It leaves the books, and with it the way to what the bank said to a try that was given up.
+        Some(Event::CollectorDead) => unheard::against(ctx, charge, intent).await,
+        event => Ok(event),
+    }
 }
 
 async fn settle_or_release(

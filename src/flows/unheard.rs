@@ -6,7 +6,7 @@
 
 use jiff::Timestamp;
 
-use super::answers::of_intent;
+use super::answers::{last_decline, of_intent};
 use super::collect::living_intent;
 use super::settle::{Trace, next_try, settle_one};
 use super::{Ctx, FlowError, Report, Result, tries};
@@ -20,13 +20,14 @@ use crate::stripe::payment_intents::PaymentIntent;
 /// Crash: counted for the networks first, each try once; until it stands with its attempt, the next who reads does all again.
 pub(super) async fn against(ctx: &Ctx, claimed: &Claimed, intent: &PaymentIntent) -> Result<Option<Event>> {
     let now = ctx.now();
-    let decline = match of_intent(claimed, ctx.instance, intent, now) {
+    let (decline, dead) = match of_intent(claimed, ctx.instance, intent, now) {
         Outcome::Paid(receipt) => return Ok(Some(Event::Paid(receipt))),
-        Outcome::Declined(decline) => decline,
+        Outcome::Declined(decline) => (Some(decline), None),
+        Outcome::CollectorDead => (last_decline(claimed, intent), Some(Event::CollectorDead)),
         _ => return Ok(None),
     };
     let attempts = ctx.store.attempts(claimed.charge.id).await?;
-    let Some(given_up) = given_up(&attempts) else { return Ok(None) };
+    let (Some(given_up), Some(decline)) = (given_up(&attempts), decline) else { return Ok(dead) };
     // What came after it may hide it: the PaymentIntent shows its newest try only.
     tries::count(ctx, &intent.id).await?;
     failpoint!("late decline counted");
@@ -36,6 +37,9 @@ pub(super) async fn against(ctx: &Ctx, claimed: &Claimed, intent: &PaymentIntent
             return Ok(Some(Event::Declined(decline)));
         }
         put_on_record(ctx, claimed, given_up, &decline).await?;
+    }
+    if dead.is_some() {
+        return Ok(dead);
     }
     let allowed = next_try(ctx, claimed, now).await?;
     Ok((allowed.is_none_or(|at| at > now)).then_some(Event::NotYet { allowed }))

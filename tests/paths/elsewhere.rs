@@ -1,6 +1,8 @@
 //! What happens at Stripe around the daemon: disputes that end, cards and customers that other tools change, an account that
 //! may not charge. Each is told by events that come twice, late and in any order.
 
+use std::time::Duration;
+
 use http::Method;
 use recurd::flows::{Job, address, enrol, guard};
 use recurd::sandbox::{Request, WebhookRules};
@@ -8,6 +10,8 @@ use serde_json::json;
 
 use crate::scene::{Person, session_in};
 use crate::{DUE, Scene};
+
+const HALF_AN_HOUR: Duration = Duration::from_secs(1800);
 
 /// Ann has paid once, and every event comes twice and in any order.
 async fn paid(card: &str) -> (Scene, Person) {
@@ -306,4 +310,89 @@ async fn a_page_whose_setup_was_given_up_is_over_at_once() {
     }
     scene.run(&[Job::Receive]).await;
     assert_eq!(scene.number("SELECT COUNT(*) FROM enrolment WHERE state = 'expired'").await, 1);
+}
+
+fn hence(scene: &Scene, minutes: i64) -> String {
+    scene.now().checked_add(jiff::SignedDuration::from_mins(minutes)).unwrap().to_string()
+}
+
+/// Another tool, or a copy of the database, cancels the PaymentIntent that was made first.
+fn canceled(scene: &Scene) {
+    let id = scene.books().payment_intents[0].id.clone();
+    scene.at_stripe(&format!("/v1/payment_intents/{id}/cancel"), &[]);
+}
+
+#[tokio::test]
+async fn a_decline_that_nobody_heard_counts_although_its_payment_was_canceled_meanwhile() {
+    for (operation, path) in [("create", "/v1/payment_intents"), ("confirm", "/v1/payment_intents/*/confirm")]
+    {
+        for (effect, is_told) in [("500", true), ("500", false), ("no-answer", true), ("no-answer", false)] {
+            let case = format!("{operation} {effect}, told: {is_told}");
+            let (scene, _) = Scene::scripted("insufficient_funds, insufficient_funds, ok").await;
+            let declines = if operation == "create" { 1 } else { 2 };
+            if !is_told {
+                scene.no_events();
+            }
+            if operation == "confirm" {
+                scene.days(1).await;
+            }
+            // The client itself sends it again twice, under the same key.
+            for _ in 0..if effect == "500" { 1 } else { 3 } {
+                scene.fault("POST", path, effect);
+            }
+            while scene.tries().len() < declines {
+                assert!(scene.now() < "2026-01-16T00:00:00Z".parse().unwrap(), "{case}: {:?}", scene.story());
+                scene.until(&hence(&scene, 30), HALF_AN_HOUR).await;
+            }
+            canceled(&scene);
+            scene.until(&hence(&scene, 23 * 60), HALF_AN_HOUR).await;
+            let heard = scene.charge().await.charge.dunning.map(|dunning| dunning.declines);
+            assert_eq!(
+                (heard, scene.tries().len(), scene.books().payment_intents.len()),
+                (Some(u32::try_from(declines).unwrap()), declines, 1),
+                "{case}: {:?}",
+                scene.story()
+            );
+            scene.weeks(3).await;
+            assert_eq!((scene.states().await[0], scene.times_collected()), ("paid", 1), "{case}");
+            scene.agree().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_retry_that_was_given_up_counts_although_its_payment_was_canceled_after_the_decline() {
+    for is_told in [true, false] {
+        let (scene, ann) = Scene::ann("pm_card_visa").await;
+        // Another charge on the same card, so that the lost retry is not sent again but read, and given up.
+        scene.person("ann", "pm_card_visa", "basic", "2026-01-08T10:00:30Z").await;
+        let script = "insufficient_funds, insufficient_funds, insufficient_funds, ok, ok";
+        scene.world.sandbox.script_card(&ann.card, script).unwrap();
+        for effect in ["arrives-late 20h", "no-answer not-executed", "no-answer not-executed"] {
+            scene.fault("POST", "/v1/payment_intents/*/confirm", effect);
+        }
+        scene.until("2026-01-08T10:00:00Z", Duration::from_secs(1800)).await;
+        scene.until("2026-01-08T10:00:40Z", Duration::from_secs(40)).await;
+        if !is_told {
+            scene.no_events();
+        }
+        scene.hours(18).await;
+        assert_eq!(
+            (scene.states().await, scene.tries().len()),
+            (vec!["past_due", "past_due"], 2),
+            "given up"
+        );
+        scene.world.clock.set(scene.now().checked_add(Duration::from_secs(2 * 3600)).unwrap());
+        scene.world.sandbox.tick();
+        assert_eq!(scene.tries().len(), 3, "{:?}", scene.story());
+        canceled(&scene);
+        scene.until(&hence(&scene, 22 * 60), HALF_AN_HOUR).await;
+        assert_eq!(scene.tries().len(), 3, "{is_told}: one try a day on one card: {:?}", scene.story());
+        let attempts = scene.world.ctx.store.attempts(scene.charges().await[0].charge.id).await.unwrap();
+        let states: Vec<_> = attempts.iter().map(|one| one.state.as_str()).collect();
+        assert_eq!(states, ["declined", "declined"], "{is_told}: {:?}", scene.story());
+        scene.days(9).await;
+        assert_eq!((scene.states().await, scene.times_collected()), (vec!["paid", "paid"], 2), "{is_told}");
+        scene.agree().await;
+    }
 }
