@@ -106,7 +106,7 @@ fn print(plan: &Plan) {
         ),
         row("subscriptions to cancel again", plan.canceled.len().to_string()),
         row("mails to customers to drop: perhaps sent before", plan.mails.to_string()),
-        row("charges due now, before anything of this is done", due),
+        row("charges due within an hour, before anything of this is done", due),
     ];
     say!("{}", show::table(["besides", "count"], rows));
     say!(

@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::tries;
 use crate::billing::apply::{Event, Outcome, Receipt};
 use crate::billing::charge::{CollectorKind, Phase, State};
 use crate::billing::decline::Decline;
 use crate::billing::ids::{CustomerId, InstanceId};
 use crate::store::Claimed;
 use crate::stripe::api_error::ApiError;
+use crate::stripe::charges::ChargeStatus;
 use crate::stripe::checkout::{CheckoutSession, PaymentStatus, SessionStatus};
 use crate::stripe::payment_intents::{PaymentIntent, PaymentIntentStatus};
 use crate::stripe::{Answer, Error};
@@ -108,10 +110,9 @@ pub(super) fn of_intent(
             Outcome::Processing { payment_intent: intent.id.clone() }
         }
         PaymentIntentStatus::Canceled => Outcome::CollectorDead,
-        PaymentIntentStatus::RequiresPaymentMethod => match &intent.last_payment_error {
-            Some(error) => Outcome::Declined(decline_in(intent, error, claimed)),
-            None => Outcome::Missing,
-        },
+        PaymentIntentStatus::RequiresPaymentMethod => {
+            last_decline(claimed, intent).map_or(Outcome::Missing, Outcome::Declined)
+        }
         PaymentIntentStatus::RequiresConfirmation => Outcome::Missing,
         PaymentIntentStatus::RequiresAction => Outcome::Declined(Decline {
             code: Some("authentication_required".into()),
@@ -160,8 +161,9 @@ pub(super) fn event_of_intent(
         _ if !ours_now => None,
         Outcome::CollectorDead => {
             // Whoever canceled it may have heard what the bank had said before. We have not.
-            let unheard = last_decline(claimed, intent).filter(|decline| !is_seen(decline));
-            let heard = unheard.and_then(of_decline).or_else(|| answered(Outcome::CollectorDead));
+            let tried = last_decline(claimed, intent).filter(|decline| decline.stripe_charge.is_some());
+            let unheard = tried.filter(|decline| !is_seen(decline)).and_then(of_decline);
+            let heard = unheard.or_else(|| answered(Outcome::CollectorDead));
             Some(heard.unwrap_or(Event::CollectorDead))
         }
         Outcome::Declined(decline) if waiting.is_some() && is_seen(&decline) => answered(Outcome::Missing),
@@ -273,18 +275,17 @@ pub(super) fn is_of_page(intent: &PaymentIntent) -> bool {
     intent.metadata.get(ATTEMPT).is_some_and(|attempt| attempt == ON_PAGE)
 }
 
-fn decline_in(intent: &PaymentIntent, error: &ApiError, claimed: &Claimed) -> Decline {
-    let mut decline = decline_of(error, claimed.card_fingerprint.as_deref());
-    decline.payment_intent = Some(intent.id.clone());
-    decline.stripe_charge =
-        decline.stripe_charge.or_else(|| intent.latest_charge.as_ref().map(|charge| charge.id().to_owned()));
-    decline
-}
-
-/// What the bank said to the newest try of a PaymentIntent, whatever became of that since, if it is a try at all.
+/// What was said to the newest try of a PaymentIntent. Its error goes away when somebody changes the PaymentIntent; Stripe's charge
+/// stays, if the try came to one.
 pub(super) fn last_decline(claimed: &Claimed, intent: &PaymentIntent) -> Option<Decline> {
-    let error = intent.last_payment_error.as_ref()?;
-    Some(decline_in(intent, error, claimed)).filter(|decline| decline.stripe_charge.is_some())
+    let latest = intent.latest_charge.as_ref();
+    let mut decline = match &intent.last_payment_error {
+        Some(error) => decline_of(error, claimed.card_fingerprint.as_deref()),
+        None => tries::decline_of(latest?.object().filter(|charge| charge.status == ChargeStatus::Failed)?),
+    };
+    decline.payment_intent = Some(intent.id.clone());
+    decline.stripe_charge = decline.stripe_charge.or_else(|| latest.map(|charge| charge.id().to_owned()));
+    Some(decline)
 }
 
 /// Stripe's error as a decline.

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -35,7 +36,7 @@ pub struct Plan {
     pub canceled: Vec<SubscriptionId>,
     /// Customer mails that wait, and may have been sent before.
     pub mails: u64,
-    /// What would be due now if nothing of the above were known: charges, and their sums in minor units.
+    /// What would be due within an hour if nothing of the above were known: charges, and their sums in minor units.
     pub due: u64,
     /// By currency, minor units.
     pub due_minor: BTreeMap<String, i64>,
@@ -45,6 +46,9 @@ pub struct Plan {
     #[serde(skip)]
     subscriptions: BTreeMap<ChargeId, SubscriptionId>,
 }
+
+/// What a run that stopped had taken is put off for no longer.
+const PUT_OFF: Duration = Duration::from_secs(3600);
 
 /// The state in a plan of a charge whose period this database has not come to.
 const UNWRITTEN: &str = "not written yet";
@@ -108,7 +112,7 @@ pub async fn plan(ctx: &Ctx, progress: impl Fn(u64)) -> Result<Option<Plan>> {
     }
     plan.canceled = canceled(ctx, &mut seen, &progress).await?;
     plan.mails = ctx.store.mails_waiting().await?;
-    let due = ctx.store.due_now(now).await?;
+    let due = ctx.store.due_now(now.checked_add(PUT_OFF).unwrap_or(now)).await?;
     plan.due = due.attempts;
     plan.due_minor = due.sums.iter().map(|(currency, sum)| (currency.code().to_owned(), *sum)).collect();
     Ok(Some(plan.sealed()))

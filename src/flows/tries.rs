@@ -39,9 +39,9 @@ pub(super) async fn count(ctx: &Ctx, payment_intent: &str) -> Result<()> {
 fn declined(charge: &Charge) -> Option<NetworkTry> {
     // What Stripe blocks does not reach the network.
     let reached = charge.outcome.as_ref().is_none_or(|outcome| outcome.kind != OutcomeType::Blocked);
-    let card = charge.payment_method_details.as_ref()?.card.as_ref()?;
+    let card = card_of(charge)?;
     (charge.status == ChargeStatus::Failed && reached).then_some(())?;
-    let (decline, at) = (decline_of(charge, card), charge.created);
+    let (decline, at) = (decline_of(charge), charge.created);
     Some(NetworkTry {
         id: charge.id.clone(),
         card_fingerprint: card.fingerprint.clone()?,
@@ -54,15 +54,23 @@ fn declined(charge: &Charge) -> Option<NetworkTry> {
     })
 }
 
-fn decline_of(charge: &Charge, card: &Card) -> Decline {
+/// A failed charge as a decline.
+pub(super) fn decline_of(charge: &Charge) -> Decline {
     let outcome = charge.outcome.as_ref();
+    let card = card_of(charge);
     Decline {
         code: charge.failure_code.clone(),
         decline_code: outcome.and_then(|outcome| outcome.reason.clone()),
         advice_code: outcome.and_then(|outcome| outcome.advice_code.clone()),
         network_decline_code: outcome.and_then(|outcome| outcome.network_decline_code.clone()),
         network_advice_code: outcome.and_then(|outcome| outcome.network_advice_code.clone()),
-        brand: card.brand.clone(),
+        stripe_charge: Some(charge.id.clone()),
+        fingerprint: card.and_then(|card| card.fingerprint.clone()),
+        brand: card.and_then(|card| card.brand.clone()),
         ..Decline::default()
     }
+}
+
+fn card_of(charge: &Charge) -> Option<&Card> {
+    charge.payment_method_details.as_ref()?.card.as_ref()
 }

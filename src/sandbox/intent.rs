@@ -238,6 +238,7 @@ pub(super) fn cancel_now(state: &mut State, id: &str, reason: Option<String>) {
     intent.canceled_at = Some(now);
     intent.cancellation_reason = reason;
     intent.next_action = None;
+    intent.last_payment_error = None;
     let shown = intent.clone();
     state.emit("payment_intent.canceled", &shown);
 }

@@ -316,18 +316,24 @@ fn hence(scene: &Scene, minutes: i64) -> String {
     scene.now().checked_add(jiff::SignedDuration::from_mins(minutes)).unwrap().to_string()
 }
 
-/// Another tool, or a copy of the database, cancels the PaymentIntent that was made first.
-fn canceled(scene: &Scene) {
-    let id = scene.books().payment_intents[0].id.clone();
-    scene.at_stripe(&format!("/v1/payment_intents/{id}/cancel"), &[]);
+/// Another tool, or a copy of the database, cancels or changes the PaymentIntent that was made first. Its error goes away by that.
+fn touched(scene: &Scene, how: &str) {
+    let path = format!("/v1/payment_intents/{}", scene.books().payment_intents[0].id);
+    match how {
+        "canceled" => scene.at_stripe(&format!("{path}/cancel"), &[]),
+        _ => scene.at_stripe(&path, &[("metadata[seen_by]", "support")]),
+    };
+    assert!(scene.shown_at_stripe(&path)["last_payment_error"].is_null());
 }
 
 #[tokio::test]
-async fn a_decline_that_nobody_heard_counts_although_its_payment_was_canceled_meanwhile() {
+async fn a_decline_that_nobody_heard_counts_although_its_payment_was_canceled_or_changed_meanwhile() {
     for (operation, path) in [("create", "/v1/payment_intents"), ("confirm", "/v1/payment_intents/*/confirm")]
     {
-        for (effect, is_told) in [("500", true), ("500", false), ("no-answer", true), ("no-answer", false)] {
-            let case = format!("{operation} {effect}, told: {is_told}");
+        let canceled = [("500", true), ("500", false), ("no-answer", true), ("no-answer", false)];
+        let cases = canceled.map(|(effect, is_told)| ("canceled", effect, is_told));
+        for (how, effect, is_told) in cases.into_iter().chain([("changed", "500", false)]) {
+            let case = format!("{operation} {effect}, {how}, told: {is_told}");
             let (scene, _) = Scene::scripted("insufficient_funds, insufficient_funds, ok").await;
             let declines = if operation == "create" { 1 } else { 2 };
             if !is_told {
@@ -344,7 +350,7 @@ async fn a_decline_that_nobody_heard_counts_although_its_payment_was_canceled_me
                 assert!(scene.now() < "2026-01-16T00:00:00Z".parse().unwrap(), "{case}: {:?}", scene.story());
                 scene.until(&hence(&scene, 30), HALF_AN_HOUR).await;
             }
-            canceled(&scene);
+            touched(&scene, how);
             scene.until(&hence(&scene, 23 * 60), HALF_AN_HOUR).await;
             let heard = scene.charge().await.charge.dunning.map(|dunning| dunning.declines);
             assert_eq!(
@@ -385,7 +391,7 @@ async fn a_retry_that_was_given_up_counts_although_its_payment_was_canceled_afte
         scene.world.clock.set(scene.now().checked_add(Duration::from_secs(2 * 3600)).unwrap());
         scene.world.sandbox.tick();
         assert_eq!(scene.tries().len(), 3, "{:?}", scene.story());
-        canceled(&scene);
+        touched(&scene, "canceled");
         scene.until(&hence(&scene, 22 * 60), HALF_AN_HOUR).await;
         assert_eq!(scene.tries().len(), 3, "{is_told}: one try a day on one card: {:?}", scene.story());
         let attempts = scene.world.ctx.store.attempts(scene.charges().await[0].charge.id).await.unwrap();
