@@ -4,7 +4,7 @@
 //! each hour   read the witness, then the database: does it know the nonces that the witness shows?
 //!             with the newest      commit a new nonce, then show it
 //!             older ones only      show the newest: somebody died, or was slow, between the two
-//!             no, one is strange   halt; only `recurd recover` lets charging go on
+//!             no, one is strange   look again, as long as others go on; then halt: only `recurd recover` lets charging go on
 //! ```
 //!
 //! The newest sixteen are shown, each in the place that its first digit names: what Stripe writes late of an older one, days
@@ -133,8 +133,8 @@ pub(super) async fn mark(ctx: &Ctx) {
 
 /// Reads the witness before the database: whoever changed the one had committed the other.
 async fn compare(ctx: &Ctx, witness: &str) -> Result<Option<String>> {
+    let mut seen_before = None;
     loop {
-        let asked_at = ctx.now();
         let shown = shown(ctx, witness).await?;
         let now = ctx.now();
         let known = ctx.store.instance(now).await?;
@@ -157,8 +157,8 @@ async fn compare(ctx: &Ctx, witness: &str) -> Result<Option<String>> {
             show(ctx, witness, newest, now).await?;
             return Ok(None);
         }
-        // Who slept over the answer holds what was shown long ago, perhaps nothing yet.
-        if now.duration_since(asked_at) > SHOW_WITHIN {
+        // Others may have gone on between the two readings, however short that was: what was shown is older then, perhaps nothing.
+        if seen_before.replace(known.nonce.clone()) != Some(known.nonce) {
             continue;
         }
         let since = known.nonce_at.unwrap_or(known.created_at);

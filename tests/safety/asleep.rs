@@ -16,7 +16,7 @@ use crate::{Scene, drain};
 struct Nap {
     method: http::Method,
     path: &'static str,
-    /// For how long before each of the others works.
+    /// For how long before each of the others works. 0: each takes one charge at this moment.
     hours: u64,
     /// Whether each of the others has something of its own to collect.
     they_charge: bool,
@@ -44,6 +44,10 @@ impl Transport for Sleeper {
         let answer = self.line.send(request).await;
         if sleeps && !self.has_slept.swap(true, Ordering::SeqCst) {
             for other in &self.others {
+                if self.nap.hours == 0 {
+                    other.run_once(Job::Collect, 1).await.unwrap();
+                    continue;
+                }
                 other.clock.advance(Duration::from_secs(self.nap.hours * 3600));
                 if self.nap.they_charge {
                     one_off(other).await;
@@ -109,6 +113,21 @@ async fn who_slept_over_stripes_lists_while_a_copy_charged_looks_at_the_witness_
 async fn who_slept_since_before_the_first_mark_takes_nobody_for_a_stranger() {
     let scene = one_sleeps(Nap::of(http::Method::GET, "/v1/customers/", 1)).await;
     assert_eq!(scene.world.ctx.store.halted().await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn of_processes_that_begin_at_the_same_moment_none_takes_another_for_a_stranger() {
+    for (method, path) in [(http::Method::GET, "/v1/customers/"), (http::Method::POST, "/v1/customers")] {
+        let scene = Scene::new(&["pm_card_visa"; 3]).await;
+        scene.world.ctx.run_once(Job::Materialize, 100).await.unwrap();
+        let process = scene.on(scene.world.ctx.store.clone()).await;
+        // The others take one charge each while the first waits for its answer.
+        let (slow, sleeper) = scene.asleep(&process, Nap::of(method, path, 0), scene.two_others().await);
+        slow.run_once(Job::Collect, 1).await.unwrap();
+        sleeper.must_have_slept();
+        assert_eq!(scene.world.ctx.store.halted().await.unwrap(), None, "{path}");
+        assert_eq!(scene.collected(), [1; 3], "{path}");
+    }
 }
 
 #[tokio::test]
