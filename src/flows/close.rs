@@ -1,6 +1,7 @@
 //! Prove a collector dead before another may live: cancel or expire it, then read what is true.
 
 use super::answers::event_of_intent;
+use super::reconcile::told_by;
 use super::settle::{Trace, decide, settle_one};
 use super::tries::{self, event_of_page};
 use super::{ASK_AGAIN, Ctx, FlowError, Report, Result};
@@ -36,7 +37,7 @@ pub(super) async fn close(ctx: &Ctx, claimed: &Claimed, collector: &Collector) -
             if mutant!(CancelIsTrusted) {
                 return Ok(Closed::Event(Event::CollectorDead));
             }
-            let closed = judge_intent(ctx, claimed, id, answer).await;
+            let closed = judge_intent(ctx, claimed, id, answer).await?;
             // A payment that was pending when the end was decided may have been declined, and no decline was answered.
             if matches!((&closed, &claimed.charge.state), (Closed::Event(_), State::Closing { .. })) {
                 match tries::count(ctx, id).await {
@@ -112,18 +113,24 @@ async fn judge_intent(
     claimed: &Claimed,
     id: &str,
     answer: Result<Answer<PaymentIntent>, Error>,
-) -> Closed {
+) -> Result<Closed> {
     let read = match answer {
         Ok(answer) => Ok(answer.value),
         Err(_) => ctx.stripe.retrieve_payment_intent(id).await.map(|answer| answer.value),
     };
-    match read {
-        Ok(intent) if intent.status == PaymentIntentStatus::Canceled => Closed::Event(Event::CollectorDead),
+    Ok(match read {
+        Ok(intent) if intent.status == PaymentIntentStatus::Canceled => {
+            match told_by(ctx, claimed, &intent).await {
+                Ok(event) => Closed::Event(event.unwrap_or(Event::CollectorDead)),
+                Err(FlowError::Stripe(error)) => Closed::Alive(error.to_string()),
+                Err(error) => return Err(error),
+            }
+        }
         Ok(intent) if intent.status == PaymentIntentStatus::Processing => Closed::Event(Event::Pending),
         Ok(intent) => match event_of_intent(claimed, ctx.instance, &intent, None, ctx.now()) {
             Some(event @ Event::Paid(_)) => Closed::Event(event),
             Some(_) | None => Closed::Alive(format!("{id} is {}", intent.status.as_str())),
         },
         Err(error) => Closed::Alive(error.to_string()),
-    }
+    })
 }

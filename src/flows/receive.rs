@@ -6,9 +6,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::about::{About, about};
-use super::answers::{CHARGE, ENROLMENT, INSTANCE, event_of_intent, is_of_page};
+use super::answers::{CHARGE, ENROLMENT, INSTANCE, is_of_page};
 use super::enrol::Completed;
-use super::reconcile::known_decline;
+use super::reconcile::told_by;
 use super::settle::{Trace, settle_one};
 use super::tries::{self, event_of_page};
 use super::{Ctx, Report, Result, news, reversals, unheard};
@@ -183,16 +183,6 @@ async fn payment_intent(ctx: &Ctx, id: &str, report: &mut Report) -> Result<Appl
     settle_or_release(ctx, &claimed, event, report).await?;
     intent?;
     Ok(Applied::Yes)
-}
-
-/// What a PaymentIntent tells of a charge that it does not know yet.
-async fn told_by(ctx: &Ctx, charge: &Claimed, intent: &PaymentIntent) -> Result<Option<Event>> {
-    let known = known_decline(ctx, charge, intent).await?;
-    match event_of_intent(charge, ctx.instance, intent, known.as_deref(), ctx.now()) {
-        // It leaves the books, and with it the way to what the bank said to a try that was given up.
-        Some(Event::CollectorDead) => unheard::against(ctx, charge, intent).await,
-        event => Ok(event),
-    }
 }
 
 async fn settle_or_release(

@@ -128,32 +128,33 @@ async fn ask(ctx: &Ctx, claimed: &Claimed, attempt: Attempt, report: &mut Report
 }
 
 async fn find(ctx: &Ctx, claimed: &Claimed, attempt: Attempt) -> Result<Option<Event>> {
-    let now = ctx.now();
     let id = claimed.charge.collector.as_ref().and_then(|collector| collector.stripe_id.as_deref());
     if let (Operation::Confirm, Some(id)) = (attempt.operation, id) {
-        let intent = ctx.stripe.retrieve_payment_intent(id).await?.value;
-        let known = known_decline(ctx, claimed, &intent).await?;
-        return Ok(event_of_intent(claimed, ctx.instance, &intent, known.as_deref(), now));
+        return told_by(ctx, claimed, &ctx.stripe.retrieve_payment_intent(id).await?.value).await;
     }
     let since = look_since(ctx, claimed).await;
     let intents = ctx.stripe.list_payment_intents(&claimed.stripe_customer, since).await?;
     for intent in intents.iter().filter(|intent| is_ours(claimed, ctx.instance, intent)) {
-        let known = known_decline(ctx, claimed, intent).await?;
-        let event = event_of_intent(claimed, ctx.instance, intent, known.as_deref(), now);
-        if event.is_some() {
-            return Ok(event);
+        if let Some(event) = told_by(ctx, claimed, intent).await? {
+            return Ok(Some(event));
         }
     }
     Ok(None)
 }
 
+/// What a PaymentIntent that was read tells of a charge that is not known yet.
+pub(super) async fn told_by(ctx: &Ctx, claimed: &Claimed, intent: &PaymentIntent) -> Result<Option<Event>> {
+    let known = known_decline(ctx, claimed, intent).await?;
+    match event_of_intent(claimed, ctx.instance, intent, known.as_deref(), ctx.now()) {
+        // It leaves the books, and with it the way to what the bank said to a try that was given up.
+        Some(Event::CollectorDead) => unheard::against(ctx, claimed, intent).await,
+        event => Ok(event),
+    }
+}
+
 /// Stripe's charge whose decline is on record, with its attempt or by what counts for the card networks: the same one again is not
 /// a new decline.
-pub(super) async fn known_decline(
-    ctx: &Ctx,
-    claimed: &Claimed,
-    intent: &PaymentIntent,
-) -> Result<Option<String>> {
+async fn known_decline(ctx: &Ctx, claimed: &Claimed, intent: &PaymentIntent) -> Result<Option<String>> {
     if let Some(latest) = intent.latest_charge.as_ref().map(Expandable::id)
         && ctx.store.is_counted(latest).await?
     {
@@ -224,9 +225,7 @@ async fn pending(ctx: &Ctx, claimed: &Claimed, report: &mut Report) -> Result<()
     let Some(collector) = &claimed.charge.collector else { return rest(ctx, claimed).await };
     let event = match (&collector.kind, &collector.stripe_id) {
         (CollectorKind::PaymentIntent, Some(id)) => {
-            let intent = ctx.stripe.retrieve_payment_intent(id).await?.value;
-            let known = known_decline(ctx, claimed, &intent).await?;
-            event_of_intent(claimed, ctx.instance, &intent, known.as_deref(), ctx.now())
+            told_by(ctx, claimed, &ctx.stripe.retrieve_payment_intent(id).await?.value).await?
         }
         (CollectorKind::CheckoutSession, Some(id)) => {
             let session = ctx.stripe.retrieve_checkout_session(id).await?.value;

@@ -11,6 +11,7 @@ use super::collect::living_intent;
 use super::settle::{Trace, next_try, settle_one};
 use super::{Ctx, FlowError, Report, Result, tries};
 use crate::billing::apply::{Event, Outcome};
+use crate::billing::charge::State;
 use crate::billing::decline::Decline;
 use crate::store::{AttemptRow, AttemptUpdate, Claimed};
 use crate::stripe::payment_intents::PaymentIntent;
@@ -32,7 +33,8 @@ pub(super) async fn against(ctx: &Ctx, claimed: &Claimed, intent: &PaymentIntent
     tries::count(ctx, &intent.id).await?;
     failpoint!("late decline counted");
     if is_new(&attempts, &decline) {
-        if claimed.charge.dunning.is_none() {
+        let may_begin = matches!(claimed.charge.state, State::Due { .. } | State::Processing { .. });
+        if claimed.charge.dunning.is_none() && may_begin {
             // The ladder begins, and in the same step it stands with its attempt.
             return Ok(Some(Event::Declined(decline)));
         }

@@ -171,7 +171,7 @@ impl CancelReason {
             Self::Duplicate => "duplicate",
             Self::RequestedByCustomer => "requested_by_customer",
         };
-        Form::new().text("cancellation_reason", reason).encode()
+        Form::new().text("cancellation_reason", reason).text("expand[]", "latest_charge").encode()
     }
 }
 

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use http::Method;
-use recurd::flows::{Job, address, enrol, guard};
+use recurd::flows::{Job, address, enrol, guard, pay_link};
 use recurd::sandbox::{Request, WebhookRules};
 use serde_json::json;
 
@@ -368,7 +368,8 @@ async fn a_decline_that_nobody_heard_counts_although_its_payment_was_canceled_or
 
 #[tokio::test]
 async fn a_retry_that_was_given_up_counts_although_its_payment_was_canceled_after_the_decline() {
-    for is_told in [true, false] {
+    // We cancel it ourselves for a customer who opens a page.
+    for (is_told, by_us) in [(true, false), (false, false), (false, true)] {
         let (scene, ann) = Scene::ann("pm_card_visa").await;
         // Another charge on the same card, so that the lost retry is not sent again but read, and given up.
         scene.person("ann", "pm_card_visa", "basic", "2026-01-08T10:00:30Z").await;
@@ -391,7 +392,13 @@ async fn a_retry_that_was_given_up_counts_although_its_payment_was_canceled_afte
         scene.world.clock.set(scene.now().checked_add(Duration::from_secs(2 * 3600)).unwrap());
         scene.world.sandbox.tick();
         assert_eq!(scene.tries().len(), 3, "{:?}", scene.story());
-        touched(&scene, "canceled");
+        if by_us {
+            let (ctx, id) = (&scene.world.ctx, scene.charges().await[0].charge.id);
+            pay_link::open(ctx, id, pay_link::CLICK_LIFE).await.unwrap();
+            assert_eq!((scene.states().await[0], scene.books().sessions.len()), ("link_open", 1));
+        } else {
+            touched(&scene, "canceled");
+        }
         scene.until(&hence(&scene, 22 * 60), HALF_AN_HOUR).await;
         assert_eq!(scene.tries().len(), 3, "{is_told}: one try a day on one card: {:?}", scene.story());
         let attempts = scene.world.ctx.store.attempts(scene.charges().await[0].charge.id).await.unwrap();

@@ -47,9 +47,12 @@ fn confirming_again_sends_the_card_again() {
         ConfirmOffSession { payment_method: "pm_2" }.encode(),
         "payment_method=pm_2&off_session=true&expand[]=latest_charge"
     );
-    assert_eq!(CancelReason::Abandoned.encode(), "cancellation_reason=abandoned");
-    assert_eq!(CancelReason::Duplicate.encode(), "cancellation_reason=duplicate");
-    assert_eq!(CancelReason::RequestedByCustomer.encode(), "cancellation_reason=requested_by_customer");
+    assert_eq!(CancelReason::Abandoned.encode(), "cancellation_reason=abandoned&expand[]=latest_charge");
+    assert_eq!(CancelReason::Duplicate.encode(), "cancellation_reason=duplicate&expand[]=latest_charge");
+    assert_eq!(
+        CancelReason::RequestedByCustomer.encode(),
+        "cancellation_reason=requested_by_customer&expand[]=latest_charge"
+    );
 }
 
 fn page() -> SessionPage<'static> {
