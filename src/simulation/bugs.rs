@@ -124,6 +124,8 @@ bugs! {
     CancelRaces = "cancel-races";
     /// A restored database, or a copy, goes on as if nothing had happened (I-04, C15, K07).
     WitnessIgnored = "witness-ignored";
+    /// What the witness showed before others left their marks is taken for proof of a stranger. Was in the product.
+    StrangerAtOnce = "stranger-at-once";
     /// A charge is tried whether or not its customer was told of it first.
     NoticeIgnored = "notice-ignored";
     /// Each charge of a customer mails for itself, two replicas at the same moment too (I18). Was in the product.

@@ -99,6 +99,7 @@ pub(super) fn check(sight: &Sight, touched: &Touched) -> Result<(), Violation> {
             almanac::check(subscription, *period, *due_at)?;
         }
     }
+    stranger(mirror, truth)?;
     reopened(mirror, truth, touched)?;
     declines(mirror, truth, touched)?;
     events(mirror, truth, touched)?;
@@ -256,6 +257,15 @@ fn halted(sight: &Sight, post: &Post) -> Result<(), Violation> {
             "INV18",
             format!("key {} leaves a database that has been behind for {minutes} min", post.key),
         )?;
+    }
+    Ok(())
+}
+
+/// INV18, turned round: who is alone takes nobody for a stranger, and halts nothing.
+fn stranger(mirror: &Mirror, truth: &Truth) -> Result<(), Violation> {
+    let halts = mirror.instance.as_ref().is_some_and(|one| one.behind.is_some());
+    if halts && truth.lost_ms == 0 {
+        broken("INV18", "the only database there ever was takes itself for an old one".to_owned())?;
     }
     Ok(())
 }
