@@ -7,7 +7,7 @@ use recurd::billing::charge::State;
 use recurd::billing::dunning::Action;
 use recurd::billing::share::Share;
 use recurd::flows::manage::ChargeCommand;
-use recurd::flows::{figures, manage};
+use recurd::flows::{figures, manage, pay_link};
 
 use crate::card_links::token;
 use crate::web::Web;
@@ -247,18 +247,15 @@ async fn a_retry_that_the_card_networks_put_off_says_until_when() {
     assert_eq!(scene.times_collected(), 1, "{:?}", scene.story());
 }
 
+/// A request that gets lost before it arrives.
+const NEVER: &str = "no-answer not-executed";
+
 #[tokio::test]
 async fn a_retry_that_got_lost_is_not_sent_again_where_another_charge_was_declined_meanwhile() {
     let (scene, ann) = Scene::ann("pm_card_visa").await;
-    // The retry of the first is planned for ten o'clock on this day.
-    scene.person("ann", "pm_card_visa", "basic", "2026-01-08T10:00:30Z").await;
-    scene.world.sandbox.script_card(&ann.card, "insufficient_funds, insufficient_funds, ok, ok").unwrap();
     // The client itself sends it again twice.
-    for _ in 0..3 {
-        scene.fault("POST", "/v1/payment_intents/*/confirm", "no-answer not-executed");
-    }
-    scene.until("2026-01-08T10:00:00Z", Duration::from_secs(1800)).await;
-    scene.until("2026-01-08T10:00:40Z", Duration::from_secs(40)).await;
+    let script = "insufficient_funds, insufficient_funds, ok, ok";
+    scene.lose_a_retry(&ann, "pm_card_visa", script, &[NEVER; 3]).await;
     assert_eq!(scene.states().await, ["collecting", "past_due"], "{:?}", scene.story());
     scene.hours(23).await;
     assert_eq!(scene.tries().len(), 2, "one try a day on one card and amount: {:?}", scene.story());
@@ -288,18 +285,14 @@ async fn a_retry_without_an_answer_counts_as_a_try_for_the_cards_other_charges()
 
 #[tokio::test]
 async fn a_retry_that_was_given_up_and_is_declined_after_all_counts_for_the_card_networks() {
-    for is_told in [true, false] {
+    // Its PaymentIntent is left alone after the decline, or canceled by another tool, or by us for a customer who opens a page.
+    let cases = [("alone", true), ("alone", false), ("canceled", true), ("canceled", false), ("page", false)];
+    for (then, is_told) in cases {
+        let case = format!("{then}, told: {is_told}");
         let (scene, ann) = Scene::ann("pm_card_visa").await;
-        // Another charge on the same card, so that the lost retry is not sent again but read, and given up.
-        scene.person("ann", "pm_card_visa", "basic", "2026-01-08T10:00:30Z").await;
         let script = "insufficient_funds, insufficient_funds, insufficient_funds, ok, ok";
-        scene.world.sandbox.script_card(&ann.card, script).unwrap();
-        for effect in ["arrives-late 20h", "no-answer not-executed", "no-answer not-executed"] {
-            scene.fault("POST", "/v1/payment_intents/*/confirm", effect);
-        }
-        scene.until("2026-01-08T10:00:00Z", Duration::from_secs(1800)).await;
-        scene.until("2026-01-08T10:00:40Z", Duration::from_secs(40)).await;
-        assert_eq!(scene.states().await, ["collecting", "past_due"], "{:?}", scene.story());
+        scene.lose_a_retry(&ann, "pm_card_visa", script, &["arrives-late 20h", NEVER, NEVER]).await;
+        assert_eq!(scene.states().await, ["collecting", "past_due"], "{case}: {:?}", scene.story());
         if !is_told {
             scene.no_events();
         }
@@ -309,18 +302,32 @@ async fn a_retry_that_was_given_up_and_is_declined_after_all_counts_for_the_card
             (vec!["past_due", "past_due"], 2),
             "given up"
         );
-        scene.hours(10).await;
+        let (ctx, id) = (&scene.world.ctx, scene.charges().await[0].charge.id);
+        if then == "alone" {
+            scene.hours(10).await;
+        } else {
+            scene.world.clock.set(scene.now().checked_add(Duration::from_secs(2 * 3600)).unwrap());
+            scene.world.sandbox.tick();
+            assert_eq!(scene.tries().len(), 3, "{case}: {:?}", scene.story());
+            if then == "page" {
+                pay_link::open(ctx, id, pay_link::CLICK_LIFE).await.unwrap();
+                assert_eq!((scene.states().await[0], scene.books().sessions.len()), ("link_open", 1));
+            } else {
+                scene.touched_at_stripe(then);
+            }
+            scene.hours(22).await;
+        }
         assert_eq!(
             scene.tries().len(),
             3,
-            "{is_told}: one try a day on one card and amount: {:?}",
+            "{case}: one try a day on one card and amount: {:?}",
             scene.story()
         );
-        let attempts = scene.world.ctx.store.attempts(scene.charges().await[0].charge.id).await.unwrap();
+        let attempts = ctx.store.attempts(id).await.unwrap();
         let states: Vec<_> = attempts.iter().map(|one| one.state.as_str()).collect();
-        assert_eq!(states, ["declined", "declined"], "{is_told}: {:?}", scene.story());
+        assert_eq!(states, ["declined", "declined"], "{case}: {:?}", scene.story());
         scene.days(9).await;
-        assert_eq!((scene.states().await, scene.times_collected()), (vec!["paid", "paid"], 2), "{is_told}");
+        assert_eq!((scene.states().await, scene.times_collected()), (vec!["paid", "paid"], 2), "{case}");
         scene.agree().await;
     }
 }
@@ -341,16 +348,9 @@ async fn a_retry_that_was_given_up_and_is_paid_after_all_is_booked_also_where_th
     for (rests, more) in [("held", 0), ("paused", 0), ("paused", 1)] {
         let scene = Scene::laddered(ONE_RETRY).await;
         let ann = scene.person("ann", "pm_card_visa", "basic", DUE).await;
-        // Another charge on the same card, so that the lost retry is not sent again but read, and given up.
-        scene.person("ann", "pm_card_visa", "basic", "2026-01-08T10:00:30Z").await;
-        let script = format!("insufficient_funds x{}, ok", 2 + more);
-        scene.world.sandbox.script_card(&ann.card, &script).unwrap();
-        for effect in ["arrives-late 60h", "no-answer not-executed", "no-answer not-executed"] {
-            scene.fault("POST", "/v1/payment_intents/*/confirm", effect);
-        }
         scene.no_events();
-        scene.until("2026-01-08T10:00:00Z", Duration::from_secs(1800)).await;
-        scene.until("2026-01-08T10:00:40Z", Duration::from_secs(40)).await;
+        let script = format!("insufficient_funds x{}, ok", 2 + more);
+        scene.lose_a_retry(&ann, "pm_card_visa", &script, &["arrives-late 60h", NEVER, NEVER]).await;
         scene.hours(18 + 12 * more).await;
         assert_eq!(
             (scene.states().await[0], scene.tries().len()),
@@ -373,17 +373,10 @@ async fn a_retry_that_was_given_up_and_is_paid_after_all_is_booked_also_where_th
 #[tokio::test]
 async fn of_a_retry_that_was_given_up_the_bank_is_heard_also_where_a_later_try_hides_it() {
     let (scene, ann) = Scene::ann("pm_card_mastercard").await;
-    // Another charge on the same card, so that the lost retry is not sent again but read, and given up.
-    scene.person("ann", "pm_card_mastercard", "basic", "2026-01-08T10:00:30Z").await;
-    let script = "code_of_tomorrow, code_of_tomorrow, insufficient_funds, code_of_tomorrow, ok";
-    scene.world.sandbox.script_card(&ann.card, script).unwrap();
     scene.no_events();
-    let lost = "no-answer not-executed";
-    for effect in ["arrives-late 25h", lost, lost, "arrives-late 50m", lost, lost] {
-        scene.fault("POST", "/v1/payment_intents/*/confirm", effect);
-    }
-    scene.until("2026-01-08T10:00:00Z", Duration::from_secs(1800)).await;
-    scene.until("2026-01-08T10:00:40Z", Duration::from_secs(40)).await;
+    let script = "code_of_tomorrow, code_of_tomorrow, insufficient_funds, code_of_tomorrow, ok";
+    let effects = ["arrives-late 25h", NEVER, NEVER, "arrives-late 50m", NEVER, NEVER];
+    scene.lose_a_retry(&ann, "pm_card_mastercard", script, &effects).await;
     scene.command(scene.charges().await[1].charge.id, ChargeCommand::Cancel).await.unwrap();
     scene.until("2026-01-09T12:00:00Z", Duration::from_secs(120)).await;
     assert_eq!((scene.states().await, scene.tries().len()), (vec!["past_due", "canceled"], 4));

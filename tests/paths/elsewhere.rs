@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use http::Method;
-use recurd::flows::{Job, address, enrol, guard, pay_link};
+use recurd::flows::{Job, address, enrol, guard};
 use recurd::sandbox::{Request, WebhookRules};
 use serde_json::json;
 
@@ -316,16 +316,6 @@ fn hence(scene: &Scene, minutes: i64) -> String {
     scene.now().checked_add(jiff::SignedDuration::from_mins(minutes)).unwrap().to_string()
 }
 
-/// Another tool, or a copy of the database, cancels or changes the PaymentIntent that was made first. Its error goes away by that.
-fn touched(scene: &Scene, how: &str) {
-    let path = format!("/v1/payment_intents/{}", scene.books().payment_intents[0].id);
-    match how {
-        "canceled" => scene.at_stripe(&format!("{path}/cancel"), &[]),
-        _ => scene.at_stripe(&path, &[("metadata[seen_by]", "support")]),
-    };
-    assert!(scene.shown_at_stripe(&path)["last_payment_error"].is_null());
-}
-
 #[tokio::test]
 async fn a_decline_that_nobody_heard_counts_although_its_payment_was_canceled_or_changed_meanwhile() {
     for (operation, path) in [("create", "/v1/payment_intents"), ("confirm", "/v1/payment_intents/*/confirm")]
@@ -350,7 +340,7 @@ async fn a_decline_that_nobody_heard_counts_although_its_payment_was_canceled_or
                 assert!(scene.now() < "2026-01-16T00:00:00Z".parse().unwrap(), "{case}: {:?}", scene.story());
                 scene.until(&hence(&scene, 30), HALF_AN_HOUR).await;
             }
-            touched(&scene, how);
+            scene.touched_at_stripe(how);
             scene.until(&hence(&scene, 23 * 60), HALF_AN_HOUR).await;
             let heard = scene.charge().await.charge.dunning.map(|dunning| dunning.declines);
             assert_eq!(
@@ -363,49 +353,5 @@ async fn a_decline_that_nobody_heard_counts_although_its_payment_was_canceled_or
             assert_eq!((scene.states().await[0], scene.times_collected()), ("paid", 1), "{case}");
             scene.agree().await;
         }
-    }
-}
-
-#[tokio::test]
-async fn a_retry_that_was_given_up_counts_although_its_payment_was_canceled_after_the_decline() {
-    // We cancel it ourselves for a customer who opens a page.
-    for (is_told, by_us) in [(true, false), (false, false), (false, true)] {
-        let (scene, ann) = Scene::ann("pm_card_visa").await;
-        // Another charge on the same card, so that the lost retry is not sent again but read, and given up.
-        scene.person("ann", "pm_card_visa", "basic", "2026-01-08T10:00:30Z").await;
-        let script = "insufficient_funds, insufficient_funds, insufficient_funds, ok, ok";
-        scene.world.sandbox.script_card(&ann.card, script).unwrap();
-        for effect in ["arrives-late 20h", "no-answer not-executed", "no-answer not-executed"] {
-            scene.fault("POST", "/v1/payment_intents/*/confirm", effect);
-        }
-        scene.until("2026-01-08T10:00:00Z", Duration::from_secs(1800)).await;
-        scene.until("2026-01-08T10:00:40Z", Duration::from_secs(40)).await;
-        if !is_told {
-            scene.no_events();
-        }
-        scene.hours(18).await;
-        assert_eq!(
-            (scene.states().await, scene.tries().len()),
-            (vec!["past_due", "past_due"], 2),
-            "given up"
-        );
-        scene.world.clock.set(scene.now().checked_add(Duration::from_secs(2 * 3600)).unwrap());
-        scene.world.sandbox.tick();
-        assert_eq!(scene.tries().len(), 3, "{:?}", scene.story());
-        if by_us {
-            let (ctx, id) = (&scene.world.ctx, scene.charges().await[0].charge.id);
-            pay_link::open(ctx, id, pay_link::CLICK_LIFE).await.unwrap();
-            assert_eq!((scene.states().await[0], scene.books().sessions.len()), ("link_open", 1));
-        } else {
-            touched(&scene, "canceled");
-        }
-        scene.until(&hence(&scene, 22 * 60), HALF_AN_HOUR).await;
-        assert_eq!(scene.tries().len(), 3, "{is_told}: one try a day on one card: {:?}", scene.story());
-        let attempts = scene.world.ctx.store.attempts(scene.charges().await[0].charge.id).await.unwrap();
-        let states: Vec<_> = attempts.iter().map(|one| one.state.as_str()).collect();
-        assert_eq!(states, ["declined", "declined"], "{is_told}: {:?}", scene.story());
-        scene.days(9).await;
-        assert_eq!((scene.states().await, scene.times_collected()), (vec!["paid", "paid"], 2), "{is_told}");
-        scene.agree().await;
     }
 }

@@ -196,6 +196,18 @@ impl Scene {
         self.until(DUE, Duration::from_secs(3600)).await
     }
 
+    /// Ann's first retry meets these effects, just before another charge on her card is declined. So it is not sent again when its
+    /// answer is lost, but read, and given up.
+    pub async fn lose_a_retry(&self, ann: &Person, card: &str, script: &str, effects: &[&str]) {
+        self.person("ann", card, "basic", "2026-01-08T10:00:30Z").await;
+        self.world.sandbox.script_card(&ann.card, script).unwrap();
+        for effect in effects {
+            self.fault("POST", "/v1/payment_intents/*/confirm", effect);
+        }
+        self.until("2026-01-08T10:00:00Z", Duration::from_secs(1800)).await;
+        self.until("2026-01-08T10:00:40Z", Duration::from_secs(40)).await;
+    }
+
     // ---- what the outside saw ----
 
     pub fn books(&self) -> Books {
@@ -381,6 +393,16 @@ impl Scene {
         let response = outcome.response().expect("an answer");
         assert_eq!(response.status, 200, "POST {path}: {}", response.value());
         response.value()
+    }
+
+    /// Another tool, or a copy of the database, cancels or changes the PaymentIntent that was made first. Its error goes away by that.
+    pub fn touched_at_stripe(&self, how: &str) {
+        let path = format!("/v1/payment_intents/{}", self.books().payment_intents[0].id);
+        match how {
+            "canceled" => self.at_stripe(&format!("{path}/cancel"), &[]),
+            _ => self.at_stripe(&path, &[("metadata[seen_by]", "support")]),
+        };
+        assert!(self.shown_at_stripe(&path)["last_payment_error"].is_null());
     }
 
     /// What Stripe shows there.
