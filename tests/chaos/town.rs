@@ -163,17 +163,19 @@ impl Database {
 impl Database {
     /// Whether some process has begun to write and not ended. Asked while all of them stand still.
     pub(crate) fn is_locked(&self) -> bool {
-        // What the server was doing for a process that sleeps now ends soon.
-        std::thread::sleep(Duration::from_millis(20));
+        // A busy server may not have read yet what a process sent before it fell asleep.
+        std::thread::sleep(Duration::from_millis(100));
         match self {
             Self::Sqlite { url } => block_on(async {
                 let options: SqliteConnectOptions = url.parse().unwrap();
                 let mut file = options.busy_timeout(Duration::ZERO).connect().await.unwrap();
                 sqlx::raw_sql("BEGIN IMMEDIATE; ROLLBACK").execute(&mut file).await.is_err()
             }),
+            // Also a session whose statement has not ended, or which has just begun: neither is at rest.
             Self::Postgres { .. } => {
-                self.count("pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in%'")
-                    > 0
+                const NOT_AT_REST: &str = "pg_stat_activity WHERE datname = current_database() \
+                                           AND pid <> pg_backend_pid() AND state IS DISTINCT FROM 'idle'";
+                self.count(NOT_AT_REST) > 0
             }
         }
     }
