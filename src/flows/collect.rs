@@ -18,7 +18,7 @@ use jiff::Timestamp;
 
 use super::answers::{
     ATTEMPT, Answered, CHARGE, GENERATION, INSTANCE, SUBSCRIPTION, event_of_session, is_of_page, is_ours,
-    read, receipt,
+    last_decline, read, receipt,
 };
 use super::close::{Closed, close};
 use super::rails;
@@ -528,9 +528,18 @@ async fn find_forgotten(ctx: &Ctx, claimed: &Claimed) -> Result<Option<Event>, E
     }
     // A page's own PaymentIntent is confirmed on the page only.
     let open = ours.iter().find(|one| one.status != Canceled && !is_of_page(one));
-    Ok(pending
+    let living = pending
         .or(open)
-        .map(|intent| found(CollectorKind::PaymentIntent, &intent.id, &intent.metadata, pending.is_some())))
+        .map(|intent| found(CollectorKind::PaymentIntent, &intent.id, &intent.metadata, pending.is_some()));
+    Ok(living.or_else(|| declined_before(claimed, &ours)))
+}
+
+/// What a lost database was told when it tried a charge that was never tried from here: the ladder begins with it.
+fn declined_before(claimed: &Claimed, dead: &[&PaymentIntent]) -> Option<Event> {
+    let is_untried = matches!(claimed.charge.state, State::Due { .. }) && claimed.charge.attempts == 0;
+    let mut declines = dead.iter().filter_map(|intent| last_decline(claimed, intent));
+    let newest = declines.find(|decline| decline.stripe_charge.is_some());
+    newest.filter(|_| is_untried && claimed.charge.dunning.is_none()).map(Event::Declined)
 }
 
 /// A collector of this charge that another database has made.

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 
 use super::answers::{CHARGE, INSTANCE, SUBSCRIPTION};
 use super::pay_link::hash;
-use super::{Ctx, FlowError, Report, Result, collect, guard, manage, materialize, reconcile, witness};
+use super::{Ctx, FlowError, Report, Result, collect, guard, manage, materialize, reconcile, tries, witness};
 use crate::billing::charge::{Attempt, Phase, State};
 use crate::billing::ids::{ChargeId, SubscriptionId};
 use crate::stripe::Pages;
@@ -184,7 +184,7 @@ async fn canceled(ctx: &Ctx, seen: &mut u64, progress: &impl Fn(u64)) -> Result<
 /// # Errors
 /// [`FlowError::Refused`] when the plan is another one by now; [`FlowError::Store`], [`FlowError::Stripe`].
 pub async fn carry_out(ctx: &Ctx, agreed: &str, who: &str, progress: impl Fn(u64)) -> Result<Report> {
-    let Some(plan) = plan(ctx, progress).await? else {
+    let Some(plan) = plan(ctx, &progress).await? else {
         return Err(FlowError::Refused(
             "the database is not behind Stripe: nothing is to be recovered".into(),
         ));
@@ -197,6 +197,8 @@ pub async fn carry_out(ctx: &Ctx, agreed: &str, who: &str, progress: impl Fn(u64
     }
     let mut report = Report::default();
     write_forgotten(ctx, &plan).await?;
+    let since = Timestamp::from_second(plan.since).unwrap_or(Timestamp::UNIX_EPOCH);
+    tries::count_since(ctx, since, &progress).await?;
     for id in plan.charges.keys() {
         follow(ctx, *id, &mut report).await?;
         failpoint!("recovered one");

@@ -1,8 +1,9 @@
-//! What a customer tried on Stripe's page: the card networks count it as they count a machine's tries.
+//! Declined tries of which no answer told: the card networks count what a customer tries on Stripe's page, and what a lost database
+//! tried, as they count our own.
 
 use jiff::Timestamp;
 
-use super::answers::event_of_session;
+use super::answers::{INSTANCE, event_of_session};
 use super::{Ctx, Result};
 use crate::billing::apply::Event;
 use crate::billing::decline::{Class, Decline};
@@ -34,6 +35,21 @@ pub(super) async fn count(ctx: &Ctx, payment_intent: &str) -> Result<()> {
     let charges = ctx.stripe.list_charges(payment_intent).await?;
     let tries: Vec<NetworkTry> = charges.iter().filter_map(declined).collect();
     Ok(ctx.store.count_tries(&tries).await?)
+}
+
+/// Books those of all our charges since an instant, as a lost database may have heard of them.
+pub(super) async fn count_since(ctx: &Ctx, since: Timestamp, progress: &impl Fn(u64)) -> Result<()> {
+    let ours = ctx.instance.to_string();
+    let mut list = ctx.stripe.charges_since(since);
+    let mut seen = 0;
+    while let Some(page) = list.next().await? {
+        seen += page.len() as u64;
+        progress(seen);
+        let of_ours = page.iter().filter(|charge| charge.metadata.get(INSTANCE) == Some(&ours));
+        let tries: Vec<NetworkTry> = of_ours.filter_map(declined).collect();
+        ctx.store.count_tries(&tries).await?;
+    }
+    Ok(())
 }
 
 fn declined(charge: &Charge) -> Option<NetworkTry> {

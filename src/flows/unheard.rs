@@ -1,8 +1,9 @@
-//! A try that was given up after nobody heard an answer, and that Stripe carried out after all.
+//! What a bank said to a try of which nobody here heard: it was given up, and Stripe carried it out after all, or a database
+//! that is lost had sent it.
 //!
 //! The same PaymentIntent again can succeed only once, so a retry need not wait until that is ruled out. But what the bank said
-//! decides when the card networks let it leave. So it is put on record with the attempt that was given up, by whoever reads of
-//! it first: an event, or a look before the PaymentIntent is confirmed again.
+//! decides when the card networks let it leave. So it is counted, and put on record with the attempt that was given up, if there
+//! is one, by whoever reads of it first: an event, a recovery, or a look before the PaymentIntent is confirmed again.
 
 use jiff::Timestamp;
 
@@ -28,7 +29,9 @@ pub(super) async fn against(ctx: &Ctx, claimed: &Claimed, intent: &PaymentIntent
         _ => return Ok(None),
     };
     let attempts = ctx.store.attempts(claimed.charge.id).await?;
-    let (Some(given_up), Some(decline)) = (given_up(&attempts), decline) else { return Ok(dead) };
+    let given_up = given_up(&attempts);
+    let unheard = decline.filter(|decline| given_up.is_some() || is_new(&attempts, decline));
+    let Some(decline) = unheard else { return Ok(dead) };
     // What came after it may hide it: the PaymentIntent shows its newest try only.
     tries::count(ctx, &intent.id).await?;
     failpoint!("late decline counted");
@@ -92,12 +95,14 @@ pub(super) async fn take_in(ctx: &Ctx, claimed: &Claimed, intent: &PaymentIntent
         return Ok(());
     };
     let attempts = ctx.store.attempts(claimed.charge.id).await?;
-    let Some(given_up) = given_up(&attempts).filter(|_| is_new(&attempts, &decline)) else { return Ok(()) };
+    if !is_new(&attempts, &decline) {
+        return Ok(());
+    }
     tries::count(ctx, &intent.id).await?;
     failpoint!("late decline counted");
     // Where no ladder has begun, the look before the next try begins it.
     match claimed.charge.dunning {
-        Some(_) => put_on_record(ctx, claimed, given_up, &decline).await,
+        Some(_) => put_on_record(ctx, claimed, given_up(&attempts), &decline).await,
         None => Ok(()),
     }
 }
@@ -116,7 +121,9 @@ fn is_new(attempts: &[AttemptRow], decline: &Decline) -> bool {
     latest.is_some() && attempts.iter().all(|one| one.stripe_charge.as_deref() != latest)
 }
 
-async fn put_on_record(ctx: &Ctx, claimed: &Claimed, number: u32, decline: &Decline) -> Result<()> {
+/// What a lost database sent has no attempt here.
+async fn put_on_record(ctx: &Ctx, claimed: &Claimed, given_up: Option<u32>, decline: &Decline) -> Result<()> {
+    let Some(number) = given_up else { return Ok(()) };
     let update = AttemptUpdate::declined_late(claimed.charge.id, number, decline, ctx.now());
     Ok(ctx.store.decline_late(update).await?)
 }

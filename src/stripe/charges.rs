@@ -135,4 +135,11 @@ impl Client {
     pub async fn list_charges(&self, payment_intent: &str) -> Result<Vec<Charge>, Error> {
         Pages::new(self, LIST, "/v1/charges", Form::new().text("payment_intent", payment_intent)).all().await
     }
+
+    /// Every attempt in the account since an instant, newest first, page by page.
+    #[must_use]
+    pub fn charges_since(&self, created_from: Timestamp) -> Pages<Charge> {
+        let filter = Form::new().instant("created[gte]", Some(created_from));
+        Pages::new(self, LIST, "/v1/charges", filter)
+    }
 }

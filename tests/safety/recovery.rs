@@ -547,6 +547,97 @@ async fn a_decline_that_a_restored_database_never_heard_of_holds_its_retry_back(
     assert_eq!(scene.customer_mails(), mails + 1, "and the customer hears of it");
 }
 
+impl Scene {
+    /// Hours until one more retry has left.
+    async fn until_it_retries(&self) {
+        let retries = || self.requests("/v1/payment_intents/");
+        let before = retries();
+        for _ in 0..5 * 24 {
+            drain(&self.world.ctx).await;
+            if retries() > before {
+                return;
+            }
+            self.world.clock.advance(Duration::from_secs(3600));
+        }
+        panic!("no retry in five days");
+    }
+}
+
+#[tokio::test]
+async fn what_the_bank_says_to_a_lost_databases_retry_after_the_recovery_counts_too() {
+    let scene = Scene::new(&["pm_card_visa_chargeDeclinedInsufficientFunds"]).await;
+    scene.tick().await;
+    scene.back_up();
+    let forward = Effect::parse("500 forward 40h").unwrap();
+    scene.world.sandbox.add_fault(Rule::once("POST", "/v1/payment_intents", forward));
+    scene.until_it_retries().await;
+    let restored = scene.on_backup().await;
+    restored.store.hold_customer("cus_0", Some("the cardholder asks for time")).await.unwrap();
+    drain(&restored).await;
+    confirm(&restored).await;
+    scene.days_on(&restored, 2).await;
+    let tried = || scene.world.sandbox.books().charges.len();
+    assert_eq!(tried(), 2, "Stripe has carried it out");
+    restored.store.hold_customer("cus_0", None).await.unwrap();
+    for _ in 0..12 {
+        drain(&restored).await;
+        scene.world.clock.advance(Duration::from_secs(3600));
+    }
+    assert_eq!(tried(), 2, "one try a day, whoever made it");
+    scene.days_on(&restored, 2).await;
+    assert_eq!(tried(), 3, "and then the next one");
+}
+
+#[tokio::test]
+async fn a_retry_that_only_the_lost_database_made_counts_for_the_next_one() {
+    let scene = Scene::new(&["pm_card_visa_chargeDeclinedInsufficientFunds"]).await;
+    let ctx = &scene.world.ctx;
+    scene.tick().await;
+    assert_eq!(states(ctx).await, ["past_due"]);
+    scene.back_up();
+    let retries = || scene.requests("/v1/payment_intents/");
+    let before = retries();
+    scene.until_it_retries().await;
+    let restored = scene.on_backup().await;
+    drain(&restored).await;
+    confirm(&restored).await;
+    for _ in 0..20 {
+        drain(&restored).await;
+        scene.world.clock.advance(Duration::from_secs(3600));
+    }
+    assert_eq!(retries(), before + 1, "one try a day, whoever made it");
+    scene.days_on(&restored, 2).await;
+    assert_eq!(retries(), before + 2, "and then the next one");
+}
+
+#[tokio::test]
+async fn what_was_declined_on_a_page_of_the_lost_database_counts_for_the_next_try() {
+    const FUNDS: &str = "pm_card_visa_chargeDeclinedInsufficientFunds";
+    let scene = Scene::new(&[FUNDS]).await;
+    let ctx = &scene.world.ctx;
+    scene.tick().await;
+    scene.back_up();
+    scene.world.clock.advance(Duration::from_secs(3600));
+    let id = charges(ctx).await.remove(0).charge.id;
+    let Opened::Url(url) = pay_link::open(ctx, id, pay_link::CLICK_LIFE).await.unwrap() else { panic!() };
+    let page = url.rsplit('/').next().unwrap();
+    for _ in 0..2 {
+        scene.world.sandbox.complete_session(page, FUNDS).unwrap();
+    }
+    one_off(ctx).await;
+    scene.tick().await;
+    let tried = || scene.world.sandbox.books().charges.iter().filter(|one| one.amount != 500).count();
+    assert_eq!(tried(), 3);
+    let restored = scene.on_backup().await;
+    one_off(&restored).await;
+    drain(&restored).await;
+    confirm(&restored).await;
+    scene.days_on(&restored, 6).await;
+    assert_eq!(tried(), 3, "three tries in seven days, whoever made them");
+    scene.days_on(&restored, 3).await;
+    assert_eq!(tried(), 4, "and then the next one");
+}
+
 #[tokio::test]
 async fn of_two_copies_one_stops_and_no_charge_is_collected_by_both() {
     let scene = Scene::new(&["pm_card_visa", "pm_card_visa"]).await;
